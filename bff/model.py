@@ -1,0 +1,480 @@
+"""The words: frozen values that flow between the modules, and the ports they are handed through.
+
+Knows nothing but the standard library. Times are seconds (`float`), sizes bytes (`int`), `now` is a monotonic clock
+(`loop.time()`) unless a name says `wall` (seconds since the epoch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+
+class Outcome(StrEnum):
+    """How a slot ended (contract §1); each slot ends as exactly one."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    FALLBACK = "fallback"
+    PENDING = "pending"
+    OMITTED = "omitted"
+
+
+class Reason(StrEnum):
+    """Why a slot ended so: a closed list, used in metrics, logs, JSON forms and the overlay."""
+
+    OK = "ok"
+    HIT = "hit"
+    REVALIDATED = "revalidated"
+    TIMEOUT = "timeout"
+    CONNECT = "connect"
+    STATUS = "status"
+    TORN = "torn"
+    TOO_LARGE = "too_large"
+    REFUSED = "refused"
+    BREAKER = "breaker"
+    CONCURRENCY = "concurrency"
+    NOT_FOUND = "not_found"
+    AUTH = "auth"
+    PARAMS = "params"
+    WHEN = "when"
+    DANGLING = "dangling"
+    OFF = "off"
+    OVERLOAD = "overload"
+    TASK = "task"
+    LOAD = "load"
+
+
+Step = Literal["stale", "fallback", "client", "omit"]
+Trust = Literal["checked", "sanitized", "sandboxed"]
+Load = Literal["stream", "visible", "client", "click", "none"]
+
+
+# --- policy -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeout:
+    connect: float
+    first_byte: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    extra: int
+    budget: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hedge:
+    after: float | str | None  # seconds, a percentile such as "p95", or None: off
+    budget: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    window: float
+    min_requests: int
+    failures: float
+    open: float
+    consecutive: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    mode: Literal["http", "fixed", "off"]
+    scope: Literal["shared", "private"]
+    fresh: float
+    stale_while_revalidate: float
+    stale_if_error: float
+    max_stale: float
+    negative: float
+    pull: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The effective policy of a fragment in one place, compiled when registrations load (`rules.policy`)."""
+
+    state: Literal["on", "stored", "off"]
+    timeout: Timeout
+    retry: Retry
+    hedge: Hedge
+    breaker: Breaker
+    concurrency: int
+    max_body: int
+    cache: Cache
+    on_error: tuple[Step, ...]
+    late: Literal["keep", "drop"]
+
+
+# --- what contexts register -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Param:
+    """One declared parameter. `parse` gives canonical text (what is keyed and sent), or None where the text is invalid."""
+
+    name: str
+    type: Literal["str", "int", "float", "bool", "enum", "date"]
+    parse: Callable[[str], str | None]
+    required: bool = True  # no default was given
+    default: tuple[str, ...] = ()  # canonical; one value, or any number with `many`
+    many: bool = False
+    max: int = 100  # values, with `many`
+    principal: bool = False  # from: principal — filled by the gateway, never by a client
+    example: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """Where a context's service answers: an origin and an optional base path, compiled from `upstream:`."""
+
+    scheme: Literal["http", "https"]
+    host: str  # a name or an address, without brackets
+    port: int
+    authority: str  # the Host header sent: host[:port], port left out where it is the scheme's default
+    base: str = ""  # "" or "/prefix" without a trailing slash
+    socket: str = ""  # a unix socket's path (http+unix://), else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """What of a browser's request reaches the context; names are lower-case; nothing else does."""
+
+    headers: tuple[str, ...] = ()
+    cookies: tuple[str, ...] = ()
+    principal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What the answer of a primary, a page POST or a proxy route may do."""
+
+    cookies: tuple[str, ...] = ()
+    redirects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assets:
+    """Style sheets and scripts a fragment needs, as paths relative to its upstream."""
+
+    css: tuple[str, ...] = ()
+    js: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """What a template may know of the answer besides its data: when it was given, and the source's own timestamp."""
+
+    date: str  # RFC 3339
+    as_of: str  # RFC 3339
+
+
+Render = Callable[[Any, Mapping[str, Any], Meta], str]
+"""A compiled JSON → HTML template: `render(data, params, meta)`; raises `errors.TemplateFailed` only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragment:
+    """A registered fragment, compiled. `path` and `query` hold text and parameter names alternately (see `Pattern`)."""
+
+    name: str  # "<context>/<fragment>"
+    context: str
+    owner: str
+    upstream: Upstream
+    path: Pattern
+    policy: Policy
+    origins: Mapping[str, str]  # dotted policy key → where its value comes from
+    layers: tuple[
+        tuple[str, Mapping[str, Any]], ...
+    ] = ()  # (origin, dotted key → value), weakest first; slots add theirs
+    query: tuple[tuple[str, Pattern], ...] = ()
+    params: Mapping[str, Param] = field(default_factory=dict)
+    source: str = "html"
+    template: Render | None = None
+    as_of: str = ""
+    paginate: str | Mapping[str, str] = ""
+    embeds: tuple[str, ...] = ()
+    tags: tuple[Pattern, ...] = ()
+    fallback_html: bytes | None = None
+    fallback_json: bytes | None = None
+    assets: Assets = Assets()
+    reserve: str = ""
+    trust: Trust = "checked"
+    starts_task: bool = False
+    forward: Forward = Forward()
+    grant: Grant = Grant()
+    csp: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    version: str = ""  # changes when the registration does; part of an entry's validity
+
+    @property
+    def private(self) -> bool:
+        """Whether answers belong to one principal: by policy, or because something of theirs is sent."""
+        sends = self.forward.cookies or "authorization" in self.forward.headers or self.forward.principal
+        return self.policy.cache.scope == "private" or bool(sends) or any(p.principal for p in self.params.values())
+
+
+Pattern = tuple["str | Ref", ...]
+"""Text with references in it, split: `/a/{x}` is ("/a/", Ref("param", "x"), ""). No reference: one piece of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A reference in braces: `{x}` in registrations (kind "param"), `{path.x}` `{query.x}` `{principal}` `{locale}` in shells."""
+
+    kind: Literal["param", "path", "query", "principal", "locale"]
+    name: str = ""
+
+
+# --- markup -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A place in compiled markup that is filled per response.
+
+    `key`: "nonce" (the response's nonce), "lang" (the negotiated locale), "title", "canonical", "meta:<name>" (the
+    primary's own element replaces `default`), "head" (just before </head>: styles, links, the module), "body" (just
+    before </body>: late templates go before it, the overlay in it).
+    """
+
+    key: str
+    default: bytes = b""
+
+
+NONCE = Hole("nonce")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One `<bff-fragment>` of a shell (or of a fragment that `embeds`), as written; linked to a fragment by the plan."""
+
+    index: int  # 1… in document order; the slot is s<index>
+    fragment: str
+    key: str  # `as`: unique on its page
+    kind: Literal["primary", "core", "optional"] = "optional"
+    load: Load = "stream"
+    refresh: str = ""
+    live: bool = False
+    more: Literal["", "click", "visible"] = ""
+    then_fresh: bool = False
+    when: Literal["", "authenticated", "anonymous"] = ""
+    wrap: bool = True
+    reserve: str = ""
+    attributes: str = ""  # id, class, data-*: serialised and escaped, each with a leading space
+    params: tuple[tuple[str, Pattern], ...] = ()
+    policy: Mapping[str, str] = field(default_factory=dict)  # dotted key → text
+    placeholder: tuple[bytes | Hole, ...] = ()
+    line: int = 0
+    column: int = 0
+
+    @property
+    def id(self) -> str:
+        return f"s{self.index}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell:
+    """A page compiled once: bytes, holes and slots in document order, no two `bytes` side by side."""
+
+    parts: tuple[bytes | Hole | Slot, ...]
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Markup:
+    """A fragment's HTML, checked: safe to write into any page. Immutable and shared between responses.
+
+    `parts` holds bytes, `NONCE` holes and embedded slots (with their own `index` from 1, literal parameters).
+    `head` holds what a primary may put into the page's head, by hole key ("title", "canonical", "meta:<name>"): these
+    elements are taken out of `parts`. A fragment without nonces and embeds is one piece of bytes, `flat`.
+    """
+
+    parts: tuple[bytes | Hole | Slot, ...]
+    flat: bytes | None
+    head: Mapping[str, bytes] = field(default_factory=dict)
+    repaired: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.flat) if self.flat is not None else sum(len(p) for p in self.parts if isinstance(p, bytes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A route of the gateway with its compiled shells."""
+
+    name: str  # "<context>/<page>"
+    context: str
+    owner: str
+    route: str  # as written: /checkout/{basket_id}
+    shell: Shell
+    error: Shell | None = None
+    query: Mapping[str, Param] = field(default_factory=dict)
+    deadline: float = 2.0
+    cross_site: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """A bounded context as registered: one team, one folder, one upstream."""
+
+    name: str
+    owner: str
+    contact: str
+    upstream: Upstream | None
+    fragments: Mapping[str, Fragment]  # by full name
+    pages: Mapping[str, Page]  # by full name
+    policy: Policy
+    grant: Grant = Grant()
+    csp: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+# --- one upstream exchange --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where an exchange's time went, in seconds since it was asked for; 0.0 where it did not get that far."""
+
+    queued: float = 0.0  # got a connection slot
+    connected: float = 0.0  # connection ready (as `queued` on a reused one)
+    first_byte: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One HTTP request to a context, ready to be written: no header is added but Host, framing and Accept-Encoding."""
+
+    upstream: Upstream
+    method: str
+    target: str  # origin-form, percent-encoded, base path included
+    headers: bytes  # "name: value\r\n"…, no Host, no Content-Length, no Connection, no Accept-Encoding
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class Reply:
+    """A complete answer of a context, within all caps. Header names are lower-case."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No complete answer. `status` is the label of `bff_upstream_requests_total`; `detail` is for people and logs."""
+
+    reason: Reason  # timeout | connect | torn | too_large | refused | concurrency
+    status: Literal["connect", "timeout", "reset", "refused"]
+    detail: str
+    timing: Timing = Timing()
+
+
+class Exchange(Protocol):
+    """An exchange under way."""
+
+    def cancel(self) -> None:
+        """End it now, silently: `done` is not called, the connection is closed, its place is free."""
+
+
+class Fetch(Protocol):
+    """The port to contexts; the hot path's own client implements it, tests fake it."""
+
+    def __call__(
+        self,
+        ask: Ask,
+        *,
+        timeout: Timeout,
+        max_body: int,
+        limit: int,
+        optional: bool,
+        done: Callable[[Reply | Failure], None],
+    ) -> Exchange:
+        """Start an exchange. `done` is called exactly once, never before this returns, unless cancelled.
+
+        `limit`: exchanges under way per upstream; `optional` ones never wait and leave the last quarter to others.
+        """
+
+
+# --- what a slot became -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one slot (or one call of the fragment endpoint) ended."""
+
+    outcome: Outcome
+    reason: Reason
+    markup: Markup | None = None
+    data: bytes | None = None  # the JSON text of a JSON fragment
+    status: int | None = None  # the upstream's, where it answered
+    age: float | None = None  # seconds, where it came from the store
+    as_of: float | None = None  # wall: the source's own timestamp
+    date: float | None = None  # wall: when the source answered
+    seconds: float = 0.0  # from asking to ending
+    timing: Timing | None = None  # of the upstream exchange, where this slot's wait had one
+    detail: str = ""  # for people: overlay, log, waterfall
+    retry_after: int | None = None
+    next: str = ""  # URL of the gateway
+    tags: tuple[str, ...] = ()
+    location: str = ""  # a primary's redirect, as the upstream wrote it
+    cookies: tuple[bytes, ...] = ()  # Set-Cookie values of a primary, before `grant`
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # of the upstream's answer, where a primary's are needed
+    left: float = 0.0  # seconds of freshness left
+    cache: str = ""  # the RFC 9211 member for Cache-Status
+    etag: str = ""
+
+
+class Telemetry(Protocol):
+    """What the pipeline reports; the gateway's implementation counts and logs. Every call is cheap and never raises."""
+
+    def page(self, report: Report) -> None: ...
+    def slot(self, fragment: str, result: Result) -> None: ...
+    def upstream(self, fragment: Fragment, status: str, seconds: float) -> None: ...
+    def inflight(self, context: str, change: int) -> None: ...
+    def cache(self, fragment: str, result: Literal["hit", "miss", "stale", "revalidated", "bypass"]) -> None: ...
+    def coalesced(self, fragment: str) -> None: ...
+    def evicted(self, reason: str) -> None: ...
+    def shed(self, limit: str) -> None: ...
+
+
+Clock = Callable[[], float]
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """One slot of a finished page, for the log line, the overlay and the waterfall of `bff render`."""
+
+    slot: str  # "s2"
+    key: str  # `as`
+    fragment: str
+    owner: str
+    params: Mapping[str, Any]
+    result: Result
+    started: float  # seconds after the page began
+    parent: str = ""  # the slot it is embedded in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One finished page: what `Telemetry.page` counts and logs."""
+
+    page: str
+    method: str
+    path: str
+    status: int
+    seconds: float
+    first_byte: float
+    slots: tuple[Ended, ...]
+    request_id: str
+    principal: bool
+    disconnected: bool = False

@@ -1,0 +1,54 @@
+"""Durations, sizes and shares as people write them (`250ms`, `64KiB`, `20%`), parsed and printed.
+
+Standard library only. Every parser takes text and raises `ValueError` with a message that says what would be right.
+"""
+
+from __future__ import annotations
+
+import re
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(B|KiB|MiB|GiB)")
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
+
+
+def duration(text: str) -> float:
+    """Seconds in `250ms`, `1.5s`, `5m`, `24h`; at least 0."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write a number and a unit, such as 250ms, 1.5s, 5m or 24h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def size(text: str) -> int:
+    """Bytes in `64KiB`, `1MiB`; at least 0."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; write a number and a unit, such as 512B, 64KiB or 1MiB")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def share(text: str) -> float:
+    """The fraction in `20%`, from 0 to 1."""
+    match = _SHARE.fullmatch(text)
+    if match is None or float(match[1]) > 100:
+        raise ValueError(f"{text!r} is not a share; write a percentage from 0% to 100%, such as 20%")
+    return float(match[1]) / 100
+
+
+def show_duration(seconds: float) -> str:
+    """The shortest exact form: 0.25 → `250ms`, 90 → `90s`, 3600 → `1h`."""
+    for unit in ("h", "m", "s"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:g}{unit}"
+    return f"{round(seconds * 1000, 3):g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+
+
+def show_size(count: int) -> str:
+    """The shortest exact form: 65536 → `64KiB`."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if count and count % _BYTES[unit] == 0:
+            return f"{count // _BYTES[unit]}{unit}"
+    return f"{count}B"
