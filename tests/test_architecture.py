@@ -1,0 +1,117 @@
+"""The layers and the seams: imports point down only, and each library enters through one place. See docs/decisions/0010."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "bff").rglob("*.py"))
+SERVICES = sorted((ROOT / "fragments").rglob("*.py"))
+
+LAYERS = {
+    "": 0, "model": 0, "errors": 0, "units": 0, "timer": 0, "paths": 0,
+    "rules": 1, "markup": 1,
+    "config": 2, "upstream": 2, "store": 2,
+    "registry": 3, "link": 3,
+    "page": 4,
+    "gateway": 5,
+    "cli": 6, "scaffold": 6, "waterfall": 6, "demo": 6, "__main__": 6,
+}  # fmt: skip
+
+SEAMS = {  # library → the only places that may import it
+    "anyio": ("bff/*",),
+    "cachetools": ("bff/store/memory.py",),
+    "httptools": ("bff/upstream/*.py", "bff/gateway/protocol.py", "bff/gateway/server.py"),
+    "httpx2": ("bff/upstream/remote.py",),
+    "jinja2": ("bff/config/templates.py",),
+    "joserfc": ("bff/gateway/identity.py",),
+    "nh3": ("bff/markup/repair.py",),
+    "prometheus_client": ("bff/gateway/telemetry.py",),
+    "pydantic": ("bff/config/*.py",),
+    "re2": ("bff/config/*.py",),
+    "rich": ("bff/cli.py", "bff/waterfall.py"),
+    "selectolax": ("bff/markup/repair.py",),
+    "starlette": ("bff/gateway/*.py",),
+    "typer": ("bff/cli.py",),
+    "uvicorn": ("bff/gateway/server.py", "bff/gateway/protocol.py"),
+    "uvloop": ("bff/gateway/server.py",),
+    "watchfiles": ("bff/registry.py",),
+    "yaml": ("bff/config/yaml.py",),
+}
+
+LONG_FUNCTIONS: dict[str, str] = {}  # "bff/x.py:name" → why it is one piece
+LONG_MODULES = {"bff/model.py": "the words of every module: one place to read them, nothing to run"}
+
+
+def name(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Absolute dotted names of everything a file imports, inside functions too."""
+    package = file.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            dotted = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{dotted}.{alias.name}" for alias in node.names)
+
+
+def room(dotted: str) -> str:
+    """The part of `bff` that a dotted name lies in: `bff.page.plan` → `page`; `bff.__version__` → ``."""
+    parts = dotted.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LAYERS else ""
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_imports_point_down(file: Path) -> None:
+    own = room(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    parts = file.relative_to(ROOT / "bff").with_suffix("").parts
+    assert parts[0] in LAYERS or parts == ("__init__",), f"{name(file)} stands in no layer; give {parts[0]} a number"
+    for dotted in imports(file):
+        if dotted.split(".")[0] == "bff":
+            other = room(dotted)
+            assert other == own or LAYERS[other] < LAYERS[own], f"{name(file)} ({own}) imports {dotted} ({other})"
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_each_library_enters_through_its_seam(file: Path) -> None:
+    for dotted in imports(file):
+        library = dotted.split(".")[0]
+        if library != "bff" and library not in sys.stdlib_module_names:
+            places = SEAMS.get(library)
+            assert places, f"{name(file)} imports {library}, which has no seam"
+            assert any(fnmatch(name(file), p) for p in places), f"{name(file)} imports {library}; its seam is {places}"
+
+
+def test_no_seam_is_left_over() -> None:
+    used = {dotted.split(".")[0] for file in MODULES for dotted in imports(file)}
+    assert used >= set(SEAMS), f"no module imports {sorted(set(SEAMS) - used)}"
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_nothing_is_too_long_to_read(file: Path) -> None:
+    text = file.read_text()
+    assert len(text.splitlines()) <= 400 or name(file) in LONG_MODULES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 60 or f"{name(file)}:{node.name}" in LONG_FUNCTIONS, f"{node.name}: {length} lines"
+
+
+@pytest.mark.parametrize("file", SERVICES, ids=name)
+def test_a_demo_context_knows_neither_the_gateway_nor_another(file: Path) -> None:
+    contexts = {service.relative_to(ROOT / "fragments").parts[0] for service in SERVICES}
+    own = file.relative_to(ROOT / "fragments").parts[0]
+    for dotted in imports(file):
+        parts = dotted.split(".")
+        assert parts[0] != "bff", f"{name(file)} imports {dotted}"
+        assert not {*parts} & (contexts - {own}), f"{name(file)} imports {dotted}"
