@@ -36,7 +36,7 @@ test-lowest: constraints.txt pyproject.toml ## the unit tests on the oldest depe
 	@$(PYTHON) tests/lowest.py
 
 bench: $(VENV)/.demo ## this gateway beside nginx SSI and Varnish ESI (JSON=… keeps the figures)
-	@$(BIN)/python tests/bench/run.py $(if $(JSON),--json $(JSON))
+	@$(BIN)/python -m tests.bench.run $(if $(JSON),--json $(JSON))
 
 fmt: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
