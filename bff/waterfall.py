@@ -54,14 +54,15 @@ def draw(report: Report, console: Console) -> None:
     span = max([report.seconds, 0.001, *(ended.started + ended.result.seconds for ended in report.slots)])
     for ended in report.slots:
         console.print(_line(ended, span, layout), no_wrap=True, crop=True)
-        if ended.result.detail:
-            console.print(Text(f"     {ended.result.detail}", style="dim"), no_wrap=True, overflow="ellipsis")
+        below = " · ".join(filter(None, ["" if layout.owner else ended.owner, ended.result.detail]))
+        if below:
+            console.print(Text(f"    {below}", style="dim"), no_wrap=True, overflow="ellipsis")
     console.print(_legend(span, layout))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Widths in columns; two spaces between them."""
+    """Widths in columns; two spaces between them. Owners stand below their slots where the bars need the room."""
 
     key: int
     bar: int
@@ -75,9 +76,12 @@ def _layout(report: Report, console: Console) -> Layout:
     key = min(max(len(_key(ended)) for ended in report.slots), width // 4)
     ending = max(len(_ending(ended.result)) for ended in report.slots)
     owner = min(max(len(ended.owner) for ended in report.slots), width // 4)
-    bar = max(width - key - ending - owner - 8 - 8, 10)  # 8 for the time, 8 for the gaps
-    plain = console.options.ascii_only
-    return Layout(key=key, bar=bar, ending=ending, owner=owner, plain=plain)
+    bar = width - key - ending - 8 - 6  # 8 for the time, 6 for the gaps
+    if bar - owner - 2 >= width // 3:
+        bar -= owner + 2
+    else:
+        owner = 0
+    return Layout(key=key, bar=max(bar, 10), ending=ending, owner=owner, plain=console.options.ascii_only)
 
 
 def _headline(report: Report) -> Text:
@@ -99,7 +103,8 @@ def _line(ended: Ended, span: float, layout: Layout) -> Text:
         line.append(mark * columns, style=phase.colour if phase else "")
     line.append(f"{_time(result.seconds):>8}  ")
     line.append(_ending(result).ljust(layout.ending), style=COLOURS[result.outcome])
-    line.append("  " + _fit(ended.owner, layout.owner, plain=layout.plain), style="dim")
+    line.append("  " + _fit(ended.owner, layout.owner, plain=layout.plain) if layout.owner else "", style="dim")
+    line.rstrip()
     return line
 
 
@@ -170,7 +175,7 @@ def _fit(text: str, width: int, *, plain: bool) -> str:
 
 
 def _legend(span: float, layout: Layout) -> Text:
-    legend = Text(" " * (layout.key + 2), style="dim")
+    legend = Text(style="dim")
     for phase in PHASES:
         legend.append(f"{phase.plain if layout.plain else phase.mark} ", style=phase.colour)
         legend.append(f"{phase.name}  ")

@@ -105,11 +105,17 @@ def test_what_came_from_the_store_is_a_single_column() -> None:
 
 def test_details_stand_below_their_slot() -> None:
     result = Result(outcome=Outcome.OMITTED, reason=Reason.TIMEOUT, seconds=0.8, detail="no answer within 0.800 s")
-    assert picture(report(ended("s1", result)))[2].strip() == "no answer within 0.800 s"
+    assert picture(report(ended("s1", result)), width=120)[2].strip() == "no answer within 0.800 s"
+
+
+def test_a_narrow_terminal_has_owners_below_their_slots() -> None:
+    lines = picture(report(ended("s1", FRESH)), width=60)
+    below = lines.index("    team-checkout")
+    assert lines[below - 1].endswith("fresh ok")
 
 
 def test_an_embedded_fragment_is_indented() -> None:
-    lines = picture(report(ended("s1", FRESH), ended("s2", FRESH, key="price", parent="s1")))
+    lines = picture(report(ended("s1", FRESH), ended("s2", FRESH, key="price", parent="s1")), width=120)
     assert lines[2].startswith("  s2  price")
 
 
