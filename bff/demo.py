@@ -1,0 +1,182 @@
+"""The demo's processes: the contexts' services and the gateway, started together and ended together.
+
+Owns every process it starts: each gets a process group of its own, and whatever ends the demo (Ctrl-C, SIGTERM, a child
+that dies) ends all of them before `run` returns. Says what happens through `tell`; knows nothing of registrations.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import Final
+
+import anyio
+from anyio.abc import Process
+
+PATIENCE: Final = 20.0  # seconds until a child must answer; a cold start imports a web framework on a busy machine
+GRACE: Final = 5.0  # seconds between SIGTERM and SIGKILL; the gateway drains in this time
+PAUSE: Final = 0.05  # seconds between two tries to reach a starting child
+KEPT: Final = 8  # last lines of a dead child's output that are shown
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A process to run: `ready` is the path that it answers (any status but 5xx) once it has started."""
+
+    name: str
+    command: tuple[str, ...]
+    port: int
+    also: tuple[int, ...] = ()  # further ports it will listen on
+    ready: str = "/"
+    folder: Path | None = None
+    loud: bool = False  # its output goes to the terminal instead of being kept for its obituary
+
+
+class Ended(Exception):
+    """A child ended, or never answered: one line that says so, then the last lines it wrote."""
+
+    def __init__(self, line: str, last: Iterable[str] = ()) -> None:
+        super().__init__("\n".join([line, *(f"  {said}" for said in last)]))
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    child: Child
+    process: Process
+    last: deque[str]
+
+
+def busy(children: Iterable[Child], host: str = "127.0.0.1") -> list[tuple[Child, int]]:
+    """The ports that somebody else listens on already, with the child that needs each."""
+    return [(child, port) for child in children for port in (child.port, *child.also) if _taken(host, port)]
+
+
+def _taken(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no neighbour
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+async def run(
+    children: Sequence[Child],
+    *,
+    started: Callable[[], None],
+    tell: Tell,
+    patience: float = PATIENCE,
+    grace: float = GRACE,
+) -> int:
+    """Start `children` in order, call `started` once all answer, and stay until a signal or a death.
+
+    `patience`: seconds that each child has to answer; `grace`: seconds that all have to end once asked to. Returns 0
+    after SIGINT or SIGTERM and 1 after a death; every child has ended by then.
+    """
+    family: list[Running] = []
+    status = 0
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_until, signals, group.cancel_scope)
+                for child in children:
+                    family.append(await _start(child))
+                    group.start_soon(_watch, family[-1])
+                for running in family:
+                    await _answering(running, patience)
+                started()
+        except* Ended as ended:
+            status = 1
+            tell(str(ended.exceptions[0]))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end(family, grace)
+    return status
+
+
+async def _until(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel()
+
+
+async def _start(child: Child) -> Running:
+    try:
+        process = await anyio.open_process(
+            child.command,
+            stdin=DEVNULL,
+            stdout=None if child.loud else PIPE,
+            stderr=None if child.loud else STDOUT,
+            cwd=child.folder,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Ended(f"{child.name} could not be started: {error}") from None
+    return Running(child=child, process=process, last=deque(maxlen=KEPT))
+
+
+async def _watch(running: Running) -> None:
+    """Keep the last lines, and raise `Ended` when the process does."""
+    if running.process.stdout is not None:
+        rest = ""
+        async for chunk in running.process.stdout:
+            *lines, rest = (rest + chunk.decode(errors="replace")).split("\n")
+            running.last.extend(lines)
+        running.last.extend([rest] if rest else [])
+    code = await running.process.wait()
+    raise Ended(f"{running.child.name} {_how(code)}", running.last)
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        with suppress(ValueError):
+            return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+async def _answering(running: Running, patience: float) -> None:
+    child = running.child
+    with anyio.move_on_after(patience):
+        while not await _answers(child):  # noqa: ASYNC110 - another process's start has no event to wait for
+            await anyio.sleep(PAUSE)
+        return
+    raise Ended(f"{child.name} did not answer on port {child.port} within {patience:g} s", running.last)
+
+
+async def _answers(child: Child) -> bool:
+    request = f"GET {child.ready} HTTP/1.1\r\nHost: 127.0.0.1:{child.port}\r\nConnection: close\r\n\r\n"
+    try:
+        async with await anyio.connect_tcp("127.0.0.1", child.port) as stream:
+            await stream.send(request.encode())
+            head = await stream.receive(64)
+    except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+        return False
+    return head.startswith(b"HTTP/1.") and head[9:10] in (b"2", b"3", b"4")
+
+
+async def _end(family: Sequence[Running], grace: float) -> None:
+    """SIGTERM to every group, SIGKILL to what is left of it after the grace."""
+    for running in family:
+        _signal(running.process, signal.SIGTERM)
+    with anyio.move_on_after(grace):
+        for running in family:
+            await running.process.wait()
+    for running in family:
+        _signal(running.process, signal.SIGKILL)
+        await running.process.wait()
+        await running.process.aclose()
+
+
+def _signal(process: Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # the group's last member is gone
+        os.killpg(process.pid, number)
