@@ -1,0 +1,252 @@
+"""References between registrations: what pages ask of fragments, what fragments embed, who holds a route.
+
+Pure: compiled contexts in, findings out. What a context gets wrong about itself is an error; what another context lacks
+never rejects anybody's page and is a `dangling` warning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from bff.errors import Finding
+from bff.model import Context, Fragment, Page, Pattern, Ref, Shell, Slot
+from bff.rules import policy
+
+Position = tuple[int, int]
+_ROUTE: Final = re.compile(r"\{([a-z][a-z0-9_]*)(:path)?\}")
+_BY_SCRIPT: Final = ("client", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where something was written: a file, a line and a column from 1."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """One context compiled alone, and where its parts were written.
+
+    `places` by "page:<name>" (its path), "shell:<name>", "error:<name>" (its templates), "embeds:<name>" and
+    "fragment:<name>", each with the full name.
+    """
+
+    context: Context
+    places: Mapping[str, Place]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linked:
+    """Contexts together: everything by full name, each route held by one page."""
+
+    contexts: Mapping[str, Context] = field(default_factory=dict)
+    fragments: Mapping[str, Fragment] = field(default_factory=dict)
+    pages: Mapping[str, Page] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+def link(built: Sequence[Built], holders: Mapping[str, str]) -> Linked:
+    """Put contexts together. `holders`: route → page that held it until now; else the first in `built` gets it."""
+    contexts = {each.context.name: each.context for each in built}
+    fragments = {name: fragment for context in contexts.values() for name, fragment in context.fragments.items()}
+    held, findings = _routes(built, holders)
+    for each in built:
+        for page in each.context.pages.values():
+            findings.extend(foreign(page, fragments, each.places))
+        for fragment in each.context.fragments.values():
+            findings.extend(_embeds(fragment, fragments, each.places, own=False))
+    return Linked(
+        contexts={name: _holding(context, held) for name, context in contexts.items()},
+        fragments=fragments,
+        pages=held,
+        places={key: place for each in built for key, place in each.places.items()},
+        findings=tuple(findings),
+    )
+
+
+def own(context: Context, places: Mapping[str, Place]) -> Iterator[Finding]:
+    """What a context gets wrong about itself: all of these are errors."""
+    for page in context.pages.values():
+        for shell, file in _shells(page, places):
+            for slot in shell.slots:
+                yield from _written(page, slot, file)
+                if _context(slot.fragment) == context.name:
+                    yield from _asked(page, slot, context.fragments, file, own=True)
+    for fragment in context.fragments.values():
+        yield from _embeds(fragment, context.fragments, places, own=True)
+
+
+def foreign(page: Page, fragments: Mapping[str, Fragment], places: Mapping[str, Place]) -> Iterator[Finding]:
+    """What a page asks of other contexts that is not there: all of these are `dangling`."""
+    for shell, file in _shells(page, places):
+        for slot in shell.slots:
+            if _context(slot.fragment) != page.context:
+                yield from _asked(page, slot, fragments, file, own=False)
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+
+def shape(route: str) -> str:
+    """What two routes have in common when they answer the same paths: names of parameters do not matter."""
+    return _ROUTE.sub(lambda match: f"{{{match[2] or ''}}}", route)
+
+
+def _routes(built: Sequence[Built], holders: Mapping[str, str]) -> tuple[dict[str, Page], list[Finding]]:
+    """Pages by name without those whose route another one holds, and an error for each of those."""
+    pages = [(page, each) for each in built for page in each.context.pages.values()]
+    names = {page.name for page, _ in pages}
+    holding = {shape(page.route): page for page, _ in reversed(pages)}
+    for page, _ in pages:  # who holds a route keeps it
+        if holders.get(shape(page.route)) == page.name in names:
+            holding[shape(page.route)] = page
+    findings = [
+        _taken(page, holding[shape(page.route)], each.places)
+        for page, each in pages
+        if holding[shape(page.route)] is not page
+    ]
+    return {page.name: page for page, _ in pages if holding[shape(page.route)] is page}, findings
+
+
+def _taken(page: Page, holder: Page, places: Mapping[str, Place]) -> Finding:
+    return _finding(
+        page,
+        places[f"page:{page.name}"],
+        code="route-taken",
+        message=f"the route {page.route} is held by {holder.name} ({holder.owner}); {page.name} is left out",
+        remedy="choose another path, or agree with its owner who has it",
+    )
+
+
+def _holding(context: Context, held: Mapping[str, Page]) -> Context:
+    if all(name in held for name in context.pages):
+        return context
+    return replace(context, pages={name: page for name, page in context.pages.items() if name in held})
+
+
+# --- slots ------------------------------------------------------------------------------------------------------------
+
+
+def _written(page: Page, slot: Slot, place: Place) -> Iterator[Finding]:
+    """What can be judged of a slot without knowing its fragment."""
+    at = _at(slot, place)
+    known = {"path": [match[1] for match in _ROUTE.finditer(page.route)], "query": [*page.query]}
+    for name, pattern in slot.params:
+        for ref in _refs(pattern):
+            if ref.kind in known and ref.name not in known[ref.kind]:
+                there = ", ".join(f"{{{ref.kind}.{each}}}" for each in known[ref.kind]) or f"no {ref.kind} parameters"
+                yield _finding(
+                    page,
+                    at,
+                    code="unknown-reference",
+                    message=f"{slot.fragment}: {name} refers to {{{ref.kind}.{ref.name}}}, which {page.name} does not have",
+                    remedy=f"it has {there}",
+                )
+    for key, text in slot.policy.items():
+        try:
+            policy.parse(key, text)
+        except ValueError as error:
+            yield _finding(page, at, code="bad-policy", message=f"{slot.fragment}: {key}: {error}", remedy="")
+
+
+def _asked(page: Page, slot: Slot, fragments: Mapping[str, Fragment], place: Place, *, own: bool) -> Iterator[Finding]:
+    """What a slot asks of its fragment, judged by what the fragment declares."""
+    fragment = fragments.get(slot.fragment)
+    problems = _mismatches(slot, fragment) if fragment is not None else [_missing(slot.fragment, fragments)]
+    for code, message, remedy in problems:
+        yield _finding(page, _at(slot, place), code=code, message=message, remedy=remedy, own=own)
+
+
+Problem = tuple[str, str, str]
+"""code, message, remedy."""
+
+
+def _missing(name: str, fragments: Mapping[str, Fragment]) -> Problem:
+    near = policy.suggestion(name, [*fragments]) if len(fragments) <= 1000 else ""
+    remedy = near if near.startswith("did") else "register it, or take the slot out"
+    return "unknown-fragment", f"there is no fragment {name}", remedy
+
+
+def _mismatches(slot: Slot, fragment: Fragment) -> Iterator[Problem]:
+    given = dict(slot.params)
+    for name, pattern in slot.params:
+        param = fragment.params.get(name)
+        if param is None:
+            there = ", ".join(fragment.params) or "none"
+            yield "unknown-param", f"{fragment.name} has no parameter {name}", f"it declares {there}"
+        elif param.principal:
+            yield "unknown-param", f"{fragment.name}: {name} is filled by the gateway", "take the attribute out"
+        elif not _refs(pattern) and param.parse(_text(pattern)) is None:
+            yield (
+                "bad-param",
+                f"{fragment.name}: {_text(pattern)!r} is no value for {name} ({param.type})",
+                f"write one such as {param.example!r}" if param.example else "see its declaration",
+            )
+    for name, param in fragment.params.items():
+        if param.required and not param.principal and name not in given:
+            yield "missing-param", f"{fragment.name} needs the parameter {name}", f'add {name}="…" to the slot'
+    if fragment.source == "json" and fragment.template is None and slot.load not in _BY_SCRIPT:
+        yield (
+            "no-template",
+            f"{fragment.name} is JSON without a template, which a page cannot show",
+            'give it a `template`, or the slot load="client" or load="none"',
+        )
+
+
+def _embeds(
+    fragment: Fragment, fragments: Mapping[str, Fragment], places: Mapping[str, Place], *, own: bool
+) -> Iterator[Finding]:
+    for name in fragment.embeds:
+        if name not in fragments and (_context(name) == fragment.context) is own:
+            code, message, remedy = _missing(name, fragments)
+            place = places[f"embeds:{fragment.name}"]
+            yield _finding(
+                fragment, place, code=code, message=f"{fragment.name} embeds: {message}", remedy=remedy, own=own
+            )
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _finding(of: Page | Fragment, place: Place, *, code: str, message: str, remedy: str, own: bool = True) -> Finding:
+    return Finding(
+        file=place.file,
+        line=place.line,
+        column=place.column,
+        code=code if own else "dangling",
+        message=message,
+        remedy=remedy,
+        context=of.context,
+        owner=of.owner,
+        severity="error" if own else "warning",
+    )
+
+
+def _shells(page: Page, places: Mapping[str, Place]) -> Iterator[tuple[Shell, Place]]:
+    yield page.shell, places[f"shell:{page.name}"]
+    if page.error is not None:
+        yield page.error, places[f"error:{page.name}"]
+
+
+def _at(slot: Slot, place: Place) -> Place:
+    return replace(place, line=slot.line or place.line, column=slot.column or place.column)
+
+
+def _context(fragment: str) -> str:
+    return fragment.partition("/")[0]
+
+
+def _refs(pattern: Pattern) -> list[Ref]:
+    return [part for part in pattern if isinstance(part, Ref)]
+
+
+def _text(pattern: Iterable[str | Ref]) -> str:
+    return "".join(part for part in pattern if isinstance(part, str))
