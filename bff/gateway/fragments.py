@@ -1,0 +1,178 @@
+"""`/_bff/fragments/<context>/<fragment>`: one fragment over HTTP, for the browser's own fetches and for other programs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from bff.gateway.problems import Answer, Fields, problem
+from bff.gateway.request import form, picked
+from bff.markup.patch import CLOSE, bare, wrapper
+from bff.model import Fragment, Outcome, Reason, Result, Slot
+from bff.page.call import Call, Visit
+from bff.page.flight import Wait
+from bff.page.plan import Planner, SlotPlan
+from bff.page.resolve import Resolver
+
+_REFUSED: Final = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
+_PASSED: Final = frozenset({401, 403, 404, 410})
+
+
+class BadParameters(Exception):
+    """A parameter is invalid, undeclared, missing or repeated: 400."""
+
+
+def call_for(planner: Planner, fragment: Fragment, query: str, principal: str | None) -> Call:
+    """The call that a query string asks for. Raises `BadParameters`."""
+    passed: dict[str, list[str]] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        param = fragment.params.get(name)
+        if param is None or param.principal:
+            raise BadParameters(f"{fragment.name} declares no parameter {name!r}")
+        passed.setdefault(name, []).append(text)
+        if len(passed[name]) > (param.max if param.many else 1):
+            raise BadParameters(f"the parameter {name!r} is given too often")
+    for name, param in fragment.params.items():
+        if param.principal and principal is not None:
+            passed[name] = [principal]
+        elif param.required and name not in passed and not param.principal:
+            raise BadParameters(f"the parameter {name!r} is missing")
+    call = planner.call(fragment, fragment.policy, passed)
+    if call is None:
+        if any(param.principal for param in fragment.params.values()) and principal is None:
+            raise PermissionError
+        raise BadParameters("a parameter is not valid")
+    return call
+
+
+async def resolved(
+    resolver: Resolver, call: Call, visit: Visit, closed: Callable[[Callable[[], None]], None]
+) -> Result:
+    """One call's result; the wait ends with the browser."""
+    future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def done(result: Result) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    answer = resolver.start(call, visit, done)
+    if not isinstance(answer, Wait):
+        return answer
+
+    def gone() -> None:
+        answer.leave()
+        future.cancel()
+
+    closed(gone)
+    try:
+        return await future
+    finally:
+        answer.leave()
+
+
+def answer(call: Call, result: Result, planner: Planner, scope: Mapping[str, Any]) -> Answer:
+    """The endpoint's answer (contract §3): content with its outcome, the upstream's own 401, 403, 404 and 410, or why not."""
+    head: Fields = [(b"bff-outcome", result.outcome.value.encode()), (b"x-content-type-options", b"nosniff")]
+    if result.status in _PASSED and result.outcome is Outcome.OMITTED:
+        return problem(result.status, f"{call.fragment.name} answered {result.status}.", html=False, headers=head)
+    if result.outcome in (Outcome.OMITTED, Outcome.PENDING):
+        return _nothing(call, result, head)
+    data = _wants_data(call.fragment, scope) and result.data is not None
+    body = (result.data or b"") if data or result.markup is None else _html(call, result, planner)
+    kind = b"application/json" if data or result.markup is None else b"text/html; charset=utf-8"
+    etag = b'"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
+    head += [(b"etag", etag), *_freshness(call, result), (b"content-security-policy", _CSP[call.fragment.trust])]
+    if _matches(scope["headers"], etag):
+        return Answer(304, head)
+    return Answer(200, [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *head], body)
+
+
+_CSP: Final[Mapping[str, bytes]] = {
+    "checked": b"default-src 'none'; img-src 'self' data: https:; frame-ancestors 'none'",
+    "sanitized": b"default-src 'none'; img-src 'self' data: https:; frame-ancestors 'none'",
+    "sandboxed": b"sandbox allow-scripts",
+}
+
+
+def _nothing(call: Call, result: Result, head: Fields) -> Answer:
+    detail = f"{call.fragment.name} has nothing to give ({result.reason.value})."
+    if result.reason in _REFUSED or result.reason is Reason.OFF:
+        head.append((b"retry-after", b"%d" % (result.retry_after or 1)))
+        return problem(503, detail, html=False, headers=head)
+    return problem(504 if result.reason is Reason.TIMEOUT else 502, detail, html=False, headers=head)
+
+
+def _wants_data(fragment: Fragment, scope: Mapping[str, Any]) -> bool:
+    accept = picked(scope["headers"]).get(b"accept", b"")
+    return fragment.source == "json" and form(accept) == "json"
+
+
+def _html(call: Call, result: Result, planner: Planner) -> bytes:
+    if result.markup is None:
+        return b""
+    number = 0
+    out: list[bytes] = []
+    for part in bare(result.markup):
+        if isinstance(part, Slot):
+            number += 1
+            out.append(_embedded(call, part, number, planner))
+        else:
+            out.append(part)
+    return b"".join(out)
+
+
+def _embedded(call: Call, slot: Slot, number: int, planner: Planner) -> bytes:
+    """A fragment in a fragment: left to the browser, which knows where to ask."""
+    outer = SlotPlan(
+        slot=slot,
+        number="",
+        fragment=call.fragment,
+        policy=call.policy,
+        wrapper=wrapper(slot, ""),
+        core=False,
+        inside=(),
+    )
+    plan, inner, _ = planner.embedded(outer, slot, number)
+    state = "pending" if inner is not None else "omitted"
+    opening = plan.wrapper.open(state, src=inner.src if inner is not None else "")
+    return opening + b"".join(part for part in slot.placeholder if isinstance(part, bytes)) + CLOSE
+
+
+def _freshness(call: Call, result: Result) -> Fields:
+    shared = not call.fragment.private
+    left = max(0, int(result.left)) if result.outcome is Outcome.FRESH else 0
+    vary = ", ".join(["Accept", *(name for name in call.fragment.forward.headers)])
+    head: Fields = [
+        (b"cache-control", b"public, max-age=%d" % left if shared else b"private, no-cache"),
+        (b"vary", vary.encode()),
+        (b"cache-status", _cache_status(result)),
+    ]
+    return [*head, (b"age", b"%d" % result.age)] if result.age is not None else head
+
+
+def _cache_status(result: Result) -> bytes:
+    """RFC 9211: what the store did for this answer."""
+    if result.reason is Reason.REVALIDATED:
+        return b"bff; fwd=stale; fwd-status=304; stored"
+    if result.age is not None:
+        late = b"" if result.reason is Reason.HIT else b"; detail=stale-error"
+        return b"bff; hit; ttl=%d" % int(result.left) + late
+    if result.outcome is Outcome.FALLBACK:
+        return b"bff; fwd=uri-miss; detail=fallback"
+    return b"bff; fwd=uri-miss" + (b"; " + result.cache.encode() if result.cache else b"")
+
+
+def _matches(fields: Sequence[tuple[bytes, bytes]], etag: bytes) -> bool:
+    """RFC 9110 §13.1.2: whether If-None-Match names what we would send (weak comparison)."""
+    stated = b",".join(value for name, value in fields if name == b"if-none-match")
+    tags = [tag.strip().removeprefix(b"W/") for tag in stated.split(b",")]
+    return stated.strip() == b"*" or etag in tags
+
+
+def fault(error: Exception) -> Answer:
+    if isinstance(error, PermissionError):
+        return problem(401, "This fragment is somebody's own; nobody is signed in.", html=False)
+    return problem(400, str(error), html=False)

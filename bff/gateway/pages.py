@@ -1,0 +1,425 @@
+"""Pages over ASGI: from a request to a streamed response, under one deadline, whatever its fragments do.
+
+`now` answers at once what needs no waiting; otherwise the page it began is streamed by `stream`. The composition owns
+everything it started and is left in every case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bff.gateway.problems import Answer, Fields, problem
+from bff.gateway.request import Form, Ids, Locales, accepts_html, form, ids, ordered, picked
+from bff.model import Clock, Ended, Outcome, Page, Reason, Report, Result, Telemetry
+from bff.page.call import Visit
+from bff.page.compose import Composition, Running
+from bff.page.plan import BadQuery, Planned, Planner
+from bff.page.resolve import Resolver
+from bff.page.wire import HtmlWriter, JsonWriter, NdjsonWriter, Writer, encode
+from bff.rules import redirects
+from bff.timer import Timer
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Identify = Callable[[Any, str], tuple[str | None, bool]]
+
+MARGIN: Final = 0.05
+"""Seconds before a page's deadline at which its open slots end, so that the last byte leaves in time."""
+
+_VARY: Final = b"Accept, Accept-Encoding, HX-Request, Turbo-Frame, X-Up-Target"
+_HTML: Final[Fields] = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"cache-control", b"private, no-cache"),
+    (b"vary", _VARY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"strict-origin-when-cross-origin"),
+]
+_REFUSED: Final = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """One page under way."""
+
+    form: Form
+    method: str
+    path: str
+    ids: Ids
+    visit: Visit
+    composition: Composition
+    writer: Writer
+    began: float
+    ordered: bool
+    html: bool
+    status: int = 200
+    extra: Fields
+    first_byte: float = 0.0
+    lost: bool = False  # the browser went before the end
+    before: tuple[Ended, ...] = ()  # the slots of the page that this one, its error page, stands in for
+
+
+class Pages:
+    """Answers requests for pages; its `planner` is replaced whenever registrations change."""
+
+    def __init__(
+        self,
+        *,
+        planner: Planner,
+        resolver: Resolver,
+        timer: Timer,
+        telemetry: Telemetry,
+        clock: Clock,
+        identify: Identify,
+        trusted: Callable[[str], bool],
+        locales: Locales,
+        logs_slots: bool,
+        dev: bool,
+    ) -> None:
+        self.planner = planner
+        self._resolver = resolver
+        self._timer = timer
+        self._telemetry = telemetry
+        self._clock = clock
+        self._identify = identify
+        self._trusted = trusted
+        self._locales = locales
+        self._logs_slots = logs_slots
+        self._dev = dev
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+
+    def now(self, scope: Scope) -> tuple[int, Fields, bytes] | None:
+        """The whole answer where nothing must be waited for; else None, and what was begun goes on in `stream`."""
+        turn = self._begin(scope)
+        if isinstance(turn, Answer):
+            return turn.status, turn.headers, turn.body
+        if turn.composition.pending:
+            scope["bff.turn"] = turn
+            return None
+        settled = self._settled(turn)
+        if isinstance(settled, Answer):
+            self._report(settled_turn := turn, settled.status)
+            return settled.status, settled.headers, b"" if settled_turn.method == "HEAD" else settled.body
+        if settled.composition.pending:
+            scope["bff.turn"] = settled
+            return None
+        body = b"" if settled.method == "HEAD" else settled.writer.advance()
+        if not settled.writer.complete and settled.method != "HEAD":
+            scope["bff.turn"], scope["bff.body"] = settled, body
+            return None
+        head = self._head(settled, len(body) if settled.method != "HEAD" else None)
+        self._report(settled, settled.status)
+        return settled.status, head, body
+
+    def _begin(self, scope: Scope) -> Turn | Answer:
+        began = self._clock()
+        found = picked(scope["headers"])
+        client = scope.get("client") or ("", 0)
+        principal, _ = self._identify(scope["headers"], client[0])
+        locale = self._locales.negotiate(found.get(b"accept-language", b""))
+        query: bytes = scope["query_string"]
+        try:
+            planned = self.planner.find(scope["raw_path"], query, principal, locale)
+        except BadQuery as bad:
+            return problem(400, str(bad), html=accepts_html(scope))
+        if planned is None:
+            return problem(404, "There is no page at this address.", html=accepts_html(scope))
+        wanted = form(found.get(b"accept", b""))
+        made = ids(found, trusted=self._trusted(client[0]))
+        visit = Visit(
+            principal=principal,
+            locale=locale,
+            fields=scope["headers"],
+            trace=made.trace,
+            until=began + planned.plan.page.deadline - MARGIN,
+        )
+        turn = self._turn(
+            planned,
+            visit,
+            wanted,
+            made,
+            began,
+            method=scope["method"],
+            in_order=wanted == "html" and ordered(found, query),
+            html=wanted == "html",
+            path=scope["path"],
+        )
+        self._start(turn)
+        return turn
+
+    def _turn(
+        self,
+        planned: Planned,
+        visit: Visit,
+        wanted: Form,
+        made: Ids,
+        began: float,
+        *,
+        method: str,
+        in_order: bool,
+        html: bool,
+        path: str,
+    ) -> Turn:
+        composition = Composition(
+            planned,
+            visit,
+            planner=self.planner,
+            resolver=self._resolver,
+            telemetry=self._telemetry,
+            clock=self._clock,
+        )
+        return Turn(
+            form=wanted,
+            method=method,
+            path=path,
+            ids=made,
+            visit=visit,
+            composition=composition,
+            writer=self._writer(composition, wanted, made, began, in_order),
+            began=began,
+            ordered=in_order,
+            html=html,
+            extra=[],
+        )
+
+    def _writer(self, composition: Composition, wanted: Form, made: Ids, began: float, in_order: bool) -> Writer:
+        match wanted:
+            case "ndjson":
+                return NdjsonWriter(composition, self._clock)
+            case "json":
+                return JsonWriter(composition, self._clock)
+            case _:
+                tail = (lambda: overlay(composition, self._clock() - began)) if self._dev else None
+                return HtmlWriter(composition, nonce=made.nonce, suffix=made.suffix, ordered=in_order, tail=tail)
+
+    def _start(self, turn: Turn) -> None:
+        only = (lambda plan: plan.slot.kind == "primary") if turn.method == "HEAD" else None
+        turn.composition.begin(ordered=turn.ordered, only=only)
+
+    # --- the primary decides ------------------------------------------------------------------------------------------
+
+    def _settled(self, turn: Turn) -> Turn | Answer:
+        """What the primary's result makes of the page: this page, its error page, or a redirect."""
+        plan = turn.composition.planned.plan
+        if plan.primary is None:
+            return turn
+        primary = turn.composition.slots[plan.primary.index]
+        result = primary.result
+        if result is None:
+            return turn
+        grant = plan.primary.fragment.grant if plan.primary.fragment is not None else None
+        if grant is not None:
+            turn.extra += [(b"set-cookie", value) for value in redirects.cookies(result.cookies, grant)]
+        if result.location or (result.status is not None and 300 <= result.status < 400):
+            return self._redirect(turn, primary, result)
+        status = _status(result)
+        if status < 400 or _has_body(result):
+            turn.status = status
+            return turn
+        return self._error(turn, status, result)
+
+    def _redirect(self, turn: Turn, primary: Running, result: Result) -> Turn | Answer:
+        fragment = primary.plan.fragment
+        to = redirects.location(result.location, fragment.upstream, fragment.grant) if fragment is not None else None
+        if to is None or result.status is None:
+            return self._error(turn, 502, result)
+        turn.composition.leave()
+        headers = [
+            (b"location", to.encode("latin-1")),
+            (b"content-length", b"0"),
+            (b"cache-control", b"private, no-cache"),
+        ]
+        return Answer(result.status, [*headers, *turn.extra, (b"x-request-id", turn.ids.request.encode())])
+
+    def _error(self, turn: Turn, status: int, result: Result) -> Turn | Answer:
+        """The page's error shell under the same deadline; without one, or for programs, a problem."""
+        composition = turn.composition
+        composition.leave()
+        more: Fields = [(b"x-request-id", turn.ids.request.encode()), *turn.extra]
+        if status == 503:
+            more.append((b"retry-after", b"%d" % (result.retry_after or 1)))
+        planned = composition.planned.error
+        if planned is None or turn.form != "html":
+            detail = f"The main part of this page is not available ({result.reason.value})."
+            return problem(status, detail, html=turn.html and turn.form == "html", headers=more)
+        made = self._turn(
+            planned,
+            turn.visit,
+            turn.form,
+            turn.ids,
+            turn.began,
+            method=turn.method,
+            in_order=turn.ordered,
+            html=turn.html,
+            path=turn.path,
+        )
+        made.status, made.extra, made.before = status, more[1:], composition.ended()
+        self._start(made)
+        return made
+
+    # --- streaming ----------------------------------------------------------------------------------------------------
+
+    async def stream(self, scope: Scope, send: Send, closed: Callable[[Callable[[], None]], None]) -> None:
+        """Send a page; `closed` registers what to call when the browser goes."""
+        begun = scope.pop("bff.turn", None) or self._begin(scope)
+        if isinstance(begun, Answer):
+            await send_answer(send, begun, scope["method"])
+            return
+        turn: Turn = begun
+        alarm = self._timer.at(turn.visit.until, lambda: turn.composition.expire())  # noqa: PLW0108 # `turn` may become its error page
+        closed(lambda: self._lost(turn))
+        try:
+            primary = turn.composition.planned.plan.primary
+            if primary is not None and "bff.body" not in scope:
+                await turn.composition.until(turn.composition.slots[primary.index])
+                if turn.composition.gone:
+                    return
+                settled = self._settled(turn)
+                if isinstance(settled, Answer):
+                    turn.status = settled.status
+                    await send_answer(send, settled, turn.method)
+                    return
+                turn = settled
+            await self._send(turn, send, scope.pop("bff.body", None))
+        finally:
+            alarm.cancel()
+            turn.composition.leave()
+            self._report(turn, turn.status)
+
+    def _lost(self, turn: Turn) -> None:
+        turn.lost = True
+        turn.composition.leave()
+
+    async def _send(self, turn: Turn, send: Send, body: bytes | None) -> None:
+        composition, writer = turn.composition, turn.writer
+        if turn.method == "HEAD":
+            await send({"type": "http.response.start", "status": turn.status, "headers": self._head(turn, None)})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        body = writer.advance() if body is None else body
+        while not body and not writer.complete:
+            await composition.more()
+            if composition.gone:
+                return
+            body = writer.advance()
+        length = len(body) if writer.complete else None
+        await send({"type": "http.response.start", "status": turn.status, "headers": self._head(turn, length)})
+        await send({"type": "http.response.body", "body": body, "more_body": not writer.complete})
+        while not writer.complete:
+            await composition.more()
+            if composition.gone:
+                return
+            body = writer.advance()
+            if body or writer.complete:
+                await send({"type": "http.response.body", "body": body, "more_body": not writer.complete})
+
+    # --- heads and reports --------------------------------------------------------------------------------------------
+
+    def _head(self, turn: Turn, length: int | None) -> Fields:
+        turn.first_byte = self._clock() - turn.began
+        nonce = turn.ids.nonce
+        if turn.form == "html":
+            before, between, after = turn.composition.planned.plan.csp
+            csp = f"{before}{nonce}{between}{nonce}{after}".encode("latin-1")
+            head = [*_HTML, (b"content-security-policy", csp)]
+        else:
+            kind = turn.writer.media_type
+            head = [(b"content-type", kind), (b"cache-control", b"no-store"), (b"vary", _VARY), _HTML[3], _HTML[4]]
+        head.append((b"x-request-id", turn.ids.request.encode("latin-1")))
+        head.append((b"server-timing", _timing(turn.composition, turn.first_byte)))
+        if length is not None:
+            head.append((b"content-length", b"%d" % length))
+        if turn.extra:
+            head += turn.extra
+        return head
+
+    def _report(self, turn: Turn, status: int) -> None:
+        composition = turn.composition
+        page: Page = composition.planned.plan.page
+        self._telemetry.page(
+            Report(
+                page=page.name,
+                method=turn.method,
+                path=turn.path,
+                status=status,
+                seconds=self._clock() - turn.began,
+                first_byte=turn.first_byte,
+                slots=turn.before + composition.ended() if self._logs_slots else (),
+                request_id=turn.ids.request,
+                principal=turn.visit.principal is not None,
+                disconnected=turn.lost,
+            )
+        )
+
+
+def _status(result: Result) -> int:
+    """The page's status by its primary's result (contract §3)."""
+    match result.outcome:
+        case Outcome.FRESH:
+            return result.status if result.status is not None and result.status >= 400 else 200
+        case Outcome.STALE | Outcome.FALLBACK:
+            return 200
+        case _ if result.reason in (Reason.PARAMS, Reason.NOT_FOUND, Reason.WHEN):
+            return 404
+        case _ if result.reason is Reason.TIMEOUT:
+            return 504
+        case _ if result.reason in _REFUSED or result.reason is Reason.OFF:
+            return 503
+        case _:
+            return 502
+
+
+def _has_body(result: Result) -> bool:
+    return result.outcome is Outcome.FRESH and result.markup is not None and result.markup.size > 0
+
+
+def _timing(composition: Composition, first_byte: float) -> bytes:
+    """Server-Timing of what is known when the head leaves: the wait for it, and each fetch that has ended."""
+    entries = [f"bff;dur={first_byte * 1000:.1f}"]
+    for running in composition.slots:
+        result = running.result
+        if result is not None and result.seconds > 0:
+            what = f"{running.plan.slot.fragment} {result.outcome.value}"
+            entries.append(f'{running.plan.number};dur={result.seconds * 1000:.1f};desc="{what}"')
+    return ", ".join(entries).encode("latin-1")
+
+
+def overlay(composition: Composition, seconds: float) -> bytes:
+    """What `bff dev` adds to a page: how each slot ended, as data, and the module that shows it."""
+    slots = [
+        {
+            "slot": ended.slot,
+            "as": ended.key,
+            "fragment": ended.fragment,
+            "owner": ended.owner,
+            "outcome": ended.result.outcome.value,
+            "reason": ended.result.reason.value,
+            "age": ended.result.age,
+            "ms": round(ended.result.seconds * 1000, 1),
+            "started": round(ended.started * 1000, 1),
+            "status": ended.result.status,
+            "detail": ended.result.detail,
+            "params": ended.params,
+            "timing": None
+            if ended.result.timing is None
+            else {
+                name: round(getattr(ended.result.timing, name) * 1000, 1)
+                for name in ("queued", "connected", "first_byte", "total")
+            },
+        }
+        for ended in composition.ended()
+    ]
+    data = encode({"page": composition.planned.plan.page.name, "ms": round(seconds * 1000, 1), "slots": slots})
+    safe = data.replace(b"<", b"\\u003c")
+    return (
+        b'<script type="application/json" id="bff-overlay">' + safe + b"</script>"
+        b'<script type="module" async src="/_bff/static/overlay.js"></script>'
+    )
+
+
+async def send_answer(send: Send, answer: Answer, method: str) -> None:
+    body = b"" if method == "HEAD" else answer.body
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": body})

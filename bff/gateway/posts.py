@@ -1,0 +1,169 @@
+"""Other methods than GET and HEAD on a page: they go to the primary's own path, and its answer goes back.
+
+Never cached, never retried, never sent for another site. What the answer may do is what the registration grants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from bff.gateway.problems import Answer, Fields, problem
+from bff.model import Ask, Failure, Fetch, Reason, Reply, Telemetry
+from bff.page.call import Call, Visit
+from bff.rules import keys, redirects
+from bff.rules.caching import header
+from bff.store.entry import Entry
+from bff.store.memory import MemoryStore
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+_PASSED_ON: Final = ("content-type", "accept", "accept-language", "origin", "referer", "x-csrftoken")
+_PASSED_BACK: Final = frozenset(
+    (
+        b"content-type",
+        b"content-language",
+        b"content-disposition",
+        b"allow",
+        b"retry-after",
+        b"www-authenticate",
+        b"vary",
+    )
+)
+_METHODS: Final = frozenset(("POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+
+class ClientGone(Exception):
+    """The browser went before its request was complete."""
+
+
+class Posts:
+    """Exchanges unsafe requests with primaries; `store` forgets what such a request may have changed."""
+
+    def __init__(self, *, fetch: Fetch, store: MemoryStore, telemetry: Telemetry) -> None:
+        self._fetch = fetch
+        self._store = store
+        self._telemetry = telemetry
+
+    async def answer(
+        self, scope: Mapping[str, Any], receive: Receive, call: Call, visit: Visit, *, cross: bool
+    ) -> Answer:
+        """The primary's answer to this request, or why there is none."""
+        method = scope["method"]
+        if method not in _METHODS:
+            return problem(405, f"{method} is not possible here.", html=False, headers=[(b"allow", b"GET, HEAD, POST")])
+        if not cross and _cross_site(visit.headers):
+            return problem(403, "This request was made by another site.", html=False)
+        try:
+            body = await _body(receive, call.policy.max_body)
+        except ClientGone:
+            return problem(400, "The request ended early.", html=False)
+        if body is None:
+            return problem(413, "The request is larger than this page accepts.", html=False)
+        reply = await self._exchange(method, call, visit, body)
+        return self._failed(reply) if isinstance(reply, Failure) else self._passed(reply, call, visit)
+
+    async def _exchange(self, method: str, call: Call, visit: Visit, body: bytes) -> Reply | Failure:
+        future: asyncio.Future[Reply | Failure] = asyncio.get_running_loop().create_future()
+        fragment, policy = call.fragment, call.policy
+
+        def done(answer: Reply | Failure) -> None:
+            if not future.done():
+                future.set_result(answer)
+
+        self._telemetry.inflight(fragment.context, 1)
+        exchange = self._fetch(
+            Ask(fragment.upstream, method, call.target, _lines(call, visit), body),
+            timeout=policy.timeout,
+            max_body=policy.max_body,
+            limit=policy.concurrency,
+            optional=False,
+            done=done,
+        )
+        try:
+            answer = await future
+        except asyncio.CancelledError:
+            exchange.cancel()
+            raise
+        finally:
+            self._telemetry.inflight(fragment.context, -1)
+        self._telemetry.upstream(fragment, str(answer.status), answer.timing.total)
+        return answer
+
+    def _failed(self, failure: Failure) -> Answer:
+        detail = f"The page's own service did not answer ({failure.reason.value})."
+        match failure.reason:
+            case Reason.TIMEOUT:
+                return problem(504, detail, html=False)
+            case Reason.CONCURRENCY:
+                return problem(503, detail, html=False, headers=[(b"retry-after", b"1")])
+            case _:
+                return problem(502, detail, html=False)
+
+    def _passed(self, reply: Reply, call: Call, visit: Visit) -> Answer:
+        grant = call.fragment.grant
+        back: Fields = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+        back += [(name, value) for name, value in reply.headers if name in _PASSED_BACK or name.startswith(b"hx-")]
+        back += [(b"set-cookie", value) for value in redirects.cookies(_cookies(reply), grant)]
+        stated = header(reply.headers, b"location")
+        if stated:
+            to = redirects.location(stated, call.fragment.upstream, grant)
+            if to is None:
+                return problem(502, "The page's own service redirects to where it may not.", html=False)
+            back.append((b"location", to.encode("latin-1")))
+        if reply.status < 400:
+            self._changed(call.fragment.context, visit.principal, header(reply.headers, b"bff-changed").split())
+        return Answer(reply.status, [*back, (b"content-length", b"%d" % len(reply.body))], reply.body)
+
+    def _changed(self, context: str, principal: str | None, tags: list[str]) -> None:
+        """Forget the context's private entries of this principal, and its entries with the tags that it names."""
+        own, named = context + "/", frozenset(tags)
+
+        def chosen(entry: Entry) -> bool:
+            if not entry.fragment.startswith(own):
+                return False
+            return (principal is not None and entry.principal == principal) or not named.isdisjoint(entry.tags)
+
+        self._store.expire(chosen)
+
+
+def _cookies(reply: Reply) -> list[bytes]:
+    return [value for name, value in reply.headers if name == b"set-cookie"]
+
+
+def _lines(call: Call, visit: Visit) -> bytes:
+    sent = keys.variant(call.fragment, visit.headers, visit.cookies, visit.principal, visit.locale).lines
+    named = frozenset(call.fragment.forward.headers)
+    own = [
+        f"{name}: {value}\r\n"
+        for name, value in visit.headers.items()
+        if name not in named and (name in _PASSED_ON or name.startswith("hx-"))
+    ]
+    return b"%buser-agent: bff\r\n%b%b" % ("".join(own).encode("latin-1"), sent, visit.trace)
+
+
+def _cross_site(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that another site made this request (Fetch Metadata, else Origin against Host)."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """The whole request body, or None once it is larger than `limit`."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            return None
+        if not message.get("more_body"):
+            return b"".join(parts)

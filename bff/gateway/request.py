@@ -1,0 +1,146 @@
+"""One browser's request as the gateway reads it: the few headers that decide how a page is answered. No I/O."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+Form = Literal["html", "ndjson", "json"]
+_INTERESTING: Final = frozenset(
+    (
+        b"accept",
+        b"accept-language",
+        b"authorization",
+        b"cookie",
+        b"hx-request",
+        b"turbo-frame",
+        b"user-agent",
+        b"x-request-id",
+        b"x-up-target",
+        b"traceparent",
+    )
+)
+_CRAWLER: Final = re.compile(
+    rb"bot\b|bot/|crawl|spider|slurp|facebookexternalhit|embedly|quora link preview|pinterest|whatsapp|telegram|lynx|w3m|links \(|elinks",
+    re.IGNORECASE,
+)
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ids:
+    """What is random per response, from one read of the system's generator: 128 bits of nonce and of trace."""
+
+    nonce: str
+    suffix: str
+    request: str
+    trace: bytes  # the header lines sent with every fetch
+
+
+def picked(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers that decide anything, the last of duplicates."""
+    return {name: value for name, value in fields if name in _INTERESTING}
+
+
+def ids(found: dict[bytes, bytes], *, trusted: bool) -> Ids:
+    """Fresh identifiers; a trusted proxy's request id and trace go on where it sent them."""
+    text = os.urandom(45).hex()
+    request, trace, span = text[32:48], text[48:80], text[64:80]
+    parent = f"00-{trace}-{span}-01"
+    if trusted:
+        given = found.get(b"x-request-id", b"").decode("latin-1")
+        request = given if _REQUEST_ID.fullmatch(given) else request
+        given = found.get(b"traceparent", b"").decode("latin-1")
+        parent = f"{given[:36]}{span}{given[52:]}" if _TRACEPARENT.fullmatch(given) else parent
+    lines = f"traceparent: {parent}\r\nx-request-id: {request}\r\n".encode()
+    return Ids(nonce=text[:32], suffix=text[80:90], request=request, trace=lines)
+
+
+@lru_cache(maxsize=1024)
+def form(accept: bytes) -> Form:
+    """The form of a page that an Accept header prefers; HTML unless a JSON form is named with a higher quality."""
+    if b"json" not in accept:
+        return "html"
+    best: tuple[float, int] = (-1.0, 0)
+    chosen: Form = "html"
+    for rank, (kind, name) in enumerate(
+        (("text/html", "html"), ("application/x-ndjson", "ndjson"), ("application/json", "json"))
+    ):
+        quality = _quality(accept.decode("latin-1"), kind)
+        if quality is not None and (quality, -rank) > best:
+            best, chosen = (quality, -rank), name  # type: ignore[assignment] # the names are the literals of Form
+    return chosen
+
+
+def _quality(accept: str, kind: str) -> float | None:
+    """RFC 9110 §12.5.1: the quality of exactly this media type; None where it is not named."""
+    for part in accept.lower().split(","):
+        name, *params = (piece.strip() for piece in part.split(";"))
+        if name != kind:
+            continue
+        for param in params:
+            if param.startswith("q="):
+                try:
+                    return float(param[2:])
+                except ValueError:
+                    return None
+        return 1.0
+    return None
+
+
+@lru_cache(maxsize=4096)
+def crawler(agent: bytes) -> bool:
+    """Known crawlers and text browsers, which need the whole page in order."""
+    return _CRAWLER.search(agent) is not None
+
+
+def ordered(found: dict[bytes, bytes], query: bytes) -> bool:
+    """Whether everything must stand in place: asked for, a crawler, or a library that swaps whole answers."""
+    if b"hx-request" in found or b"turbo-frame" in found or b"x-up-target" in found:
+        return True
+    return (b"_bff=ordered" in query and b"_bff=ordered" in query.split(b"&")) or crawler(found.get(b"user-agent", b""))
+
+
+def accepts_html(scope: Any) -> bool:
+    """Whether the client takes HTML for an error: it names text/html or anything at all."""
+    accept = picked(scope["headers"]).get(b"accept", b"*/*")
+    return form(accept) == "html" and (b"text/html" in accept or b"*/*" in accept or b"text/*" in accept)
+
+
+class Locales:
+    """The negotiated locale: one of `locales` by Accept-Language (RFC 4647 lookup), or the header itself, lower-cased."""
+
+    def __init__(self, locales: Sequence[str]) -> None:
+        self._known = {locale.lower(): locale for locale in locales}
+        self._default = locales[0] if locales else ""
+        self.negotiate = lru_cache(maxsize=1024)(self._negotiate)
+
+    def _negotiate(self, accept: bytes) -> str:
+        text = accept.decode("latin-1").strip().lower()
+        if not self._known:
+            return text
+        for wanted in _by_quality(text):
+            tag = wanted
+            while tag:
+                if tag in self._known:
+                    return self._known[tag]
+                tag = tag.rpartition("-")[0]
+        return self._default
+
+
+def _by_quality(text: str) -> list[str]:
+    ranked = []
+    for at, part in enumerate(text.split(",")):
+        tag, _, quality = part.partition(";q=")
+        try:
+            weight = float(quality) if quality else 1.0
+        except ValueError:
+            weight = 0.0
+        if weight > 0 and tag.strip():
+            ranked.append((-weight, at, tag.strip()))
+    return [tag for _, _, tag in sorted(ranked)]

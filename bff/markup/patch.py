@@ -1,0 +1,88 @@
+"""HTML's own partial update as bytes: the wrapper of a slot, its marker, and the template that fills it later.
+
+Pure. The wire format is the project's contract (§3): Chromium applies it natively, `static/bff.js` elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+from bff.model import Hole, Markup, Slot
+
+CLOSE: Final = b"</bff-fragment>"
+MARK_END: Final = b"<?end>"
+NONCE_START: Final = b' nonce="'
+PATCH_END: Final = b"</template><wbr hidden>"
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """The constant bytes of one slot's wrapper, made when its page is compiled."""
+
+    start: bytes  # <bff-fragment name="…" data-slot="s2" state="
+    end: bytes  # attributes of the author's and ">"
+    loading: bytes  # the whole start tag of the placeholder
+    fresh: bytes  # the whole start tag of an answer that did not come from the store
+    load: bytes  # ` load="visible"` where the browser fetches it
+
+    def open(self, state: str, *, age: float | None = None, src: str = "", retry_after: int | None = None) -> bytes:
+        """The start tag for an outcome; `pending` carries where to fetch it, `omitted` is hidden."""
+        if state == "fresh" and age is None:
+            return self.fresh
+        out = self.start + state.encode() + b'"'
+        if age is not None:
+            out += b' age="%d"' % age
+        if state == "pending":
+            out += b' src="' + escape(src).encode() + b'"' + self.load
+            if retry_after is not None:
+                out += b' retry-after="%d"' % retry_after
+        if state == "omitted":
+            out += b" hidden"
+        return out + self.end
+
+
+def wrapper(slot: Slot, number: str) -> Wrapper:
+    """The wrapper of a slot that is `number` on its page (`s2`)."""
+    start = f'<bff-fragment name="{escape(slot.fragment)}" data-slot="{number}" state="'.encode()
+    end = f"{slot.attributes}>".encode()
+    load = b"" if slot.load == "stream" else f' load="{slot.load}"'.encode()
+    return Wrapper(
+        start=start,
+        end=end,
+        loading=start + b'loading" aria-busy="true"' + end,
+        fresh=start + b'fresh"' + end,
+        load=load,
+    )
+
+
+def mark(number: str, suffix: str) -> bytes:
+    return f'<?start name="{number}.{suffix}">'.encode()
+
+
+def patch(number: str, suffix: str) -> bytes:
+    return f'<template for="{number}.{suffix}">'.encode()
+
+
+def reserve_rule(number: str, height: str) -> str:
+    """The style rule that holds a slot's height until it arrives, and contains its margins when it has."""
+    return f"bff-fragment[data-slot={number}]:not([hidden]){{display:flow-root;min-height:{height}}}"
+
+
+def bare(markup: Markup) -> list[bytes | Slot]:
+    """A fragment's markup as it goes out by itself: no nonce attributes; embedded slots are left to the caller."""
+    if markup.flat is not None:
+        return [markup.flat]
+    out: list[bytes | Slot] = []
+    parts = [part for part in markup.parts if not isinstance(part, Hole) or part.key == "nonce"]
+    for at, part in enumerate(parts):
+        if isinstance(part, Hole):
+            continue
+        if isinstance(part, bytes):
+            start = 1 if at and isinstance(parts[at - 1], Hole) else 0  # the quote that closes the nonce
+            end = len(NONCE_START) if at + 1 < len(parts) and isinstance(parts[at + 1], Hole) else 0
+            out.append(part[start : len(part) - end])
+        else:
+            out.append(part)
+    return out

@@ -1,0 +1,177 @@
+"""All slots of one page at once: started together, collected as they end, ended together by the deadline.
+
+The composition owns what it started: `expire` gives every open slot what stands in for it, `leave` cancels silently.
+It knows nothing of bytes; `wire` turns what has arrived into HTML, NDJSON or JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from bff.model import Clock, Ended, Outcome, Reason, Result, Slot, Telemetry
+from bff.page.call import Call, Visit
+from bff.page.flight import Wait
+from bff.page.plan import Planned, Planner, SlotPlan, omitted
+from bff.page.resolve import Resolver
+
+MAX_EMBEDDED = 50
+MAX_DEPTH = 3
+
+
+class Running:
+    """One slot of one response: `result` is None while it runs; `interim` is a stale copy to show until then."""
+
+    __slots__ = ("began", "call", "depth", "interim", "marked", "parent", "plan", "result", "wait")
+
+    def __init__(self, plan: SlotPlan, call: Call | None, began: float, parent: Running | None = None) -> None:
+        self.plan = plan
+        self.call = call
+        self.began = began
+        self.parent = parent
+        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.result: Result | None = None
+        self.interim: Result | None = None
+        self.wait: Wait | None = None
+        self.marked = False  # its marker is written: what it becomes goes into a template
+
+
+class Composition:
+    """The slots of one response. `arrived` holds those that ended since it was last taken, in that order."""
+
+    def __init__(
+        self,
+        planned: Planned,
+        visit: Visit,
+        *,
+        planner: Planner,
+        resolver: Resolver,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> None:
+        self.planned = planned
+        self.visit = visit
+        self._planner = planner
+        self._resolver = resolver
+        self._telemetry = telemetry
+        self._clock = clock
+        self.began = clock()
+        self.slots: list[Running] = []
+        self.arrived: list[Running] = []
+        self.pending = 0
+        self.gone = False
+        self.over = False
+        self._awake: asyncio.Future[None] | None = None
+        self._embedded = 0
+
+    def begin(self, *, ordered: bool = False, only: Callable[[SlotPlan], bool] | None = None) -> None:
+        """Start every slot (or those that `only` names); what the store holds has ended when this returns."""
+        planned = self.planned
+        for plan, call, decided in zip(planned.plan.slots, planned.calls, planned.decided, strict=True):
+            running = Running(plan, call, self.began)
+            self.slots.append(running)
+            if only is not None and not only(plan):
+                running.result = omitted(Reason.OFF)
+            elif ordered and plan.slot.load == "visible" and decided is not None and call is not None:
+                self._start(running, None)
+            else:
+                self._start(running, decided)
+
+    def _start(self, running: Running, decided: Result | None) -> None:
+        if decided is not None or running.call is None:
+            running.result = decided or omitted(Reason.DANGLING)
+            if running.plan.fragment is not None:
+                self._telemetry.slot(running.plan.fragment.name, running.result)
+            return
+        answer = self._resolver.start(running.call, self.visit, lambda result: self._done(running, result))
+        if isinstance(answer, Wait):
+            running.wait = answer
+            running.interim = answer.first
+            self.pending += 1
+        else:
+            running.result = answer
+
+    def _done(self, running: Running, result: Result) -> None:
+        running.result = result
+        running.wait = None
+        self.pending -= 1
+        self.arrived.append(running)
+        self.wake()
+
+    def embed(self, parent: Running, slots: Iterable[Slot]) -> list[Running]:
+        """Start the slots found in an answer; beyond the limits of number and depth they are left out."""
+        started = []
+        for slot in slots:
+            plan, call, decided = self._planner.embedded(parent.plan, slot, len(self.slots) + 1)
+            running = Running(plan, call, self._clock(), parent)
+            self.slots.append(running)
+            self._embedded += 1
+            if self._embedded > MAX_EMBEDDED or running.depth > MAX_DEPTH:
+                decided = omitted(Reason.REFUSED)
+            self._start(running, decided)
+            if self.over and running.wait is not None:
+                running.wait.expire()
+            started.append(running)
+        return started
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        if self._awake is not None and not self._awake.done():
+            self._awake.set_result(None)
+
+    async def more(self) -> None:
+        """Wait until a slot has ended since `arrived` was last taken, or the browser is gone."""
+        while not self.arrived and not self.gone:
+            await self._sleep()
+
+    async def until(self, running: Running) -> None:
+        """Wait until this slot has ended, or the browser is gone."""
+        while running.result is None and not self.gone:
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        self._awake = asyncio.get_running_loop().create_future()
+        try:
+            await self._awake
+        finally:
+            self._awake = None
+
+    def take(self) -> list[Running]:
+        arrived, self.arrived = self.arrived, []
+        return arrived
+
+    def expire(self) -> None:
+        """The page's time is over: every open slot ends now, as its policy says; so does one that begins later."""
+        self.over = True
+        for running in self.slots[:]:
+            if running.wait is not None:
+                running.wait.expire()
+
+    def leave(self) -> None:
+        """The browser is gone, or the page has become another one: nothing more is wanted of any slot."""
+        self.gone = True
+        for running in self.slots:
+            if running.wait is not None:
+                wait, running.wait = running.wait, None
+                wait.leave()
+        self.wake()
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def ended(self) -> tuple[Ended, ...]:
+        """Every slot that has ended, for logs, the overlay and the waterfall."""
+        return tuple(self._ended(running) for running in self.slots if running.result is not None)
+
+    def _ended(self, running: Running) -> Ended:
+        fragment, call, result = running.plan.fragment, running.call, running.result
+        return Ended(
+            slot=running.plan.number,
+            key=running.plan.slot.key,
+            fragment=running.plan.slot.fragment,
+            owner=fragment.owner if fragment is not None else "",
+            params=call.params if call is not None else {},
+            result=result if result is not None else Result(outcome=Outcome.OMITTED, reason=Reason.OFF),
+            started=running.began - self.began,
+            parent=running.parent.plan.number if running.parent is not None else "",
+        )

@@ -1,0 +1,90 @@
+"""Exchanges under way and the slots that wait for them. Bookkeeping only: `resolve` decides what happens to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from bff.model import Exchange, Reason, Result
+from bff.page.call import Call, Visit
+from bff.rules import keys, serve
+from bff.store.entry import Entry
+from bff.timer import Deadline
+
+Done = Callable[[Result], None]
+SHOWABLE: Final = frozenset({serve.Use.FRESH, serve.Use.REVALIDATE, serve.Use.RESERVE})
+
+
+class Ground(Protocol):
+    """What a wait needs of the resolver that made it."""
+
+    def now(self) -> float: ...
+    def abandon(self, wait: Wait) -> None: ...
+    def fall(self, call: Call, reason: Reason, entry: Entry | None, began: float, detail: str = "") -> Result: ...
+    def end(self, wait: Wait, result: Result) -> None: ...
+
+
+class Kept(NamedTuple):
+    """A copy in the store and what it is good for now."""
+
+    entry: Entry | None
+    use: serve.Use
+
+
+class Wait:
+    """One slot waiting for a flight; ends once: by an answer, by `expire`, or silently by `leave`."""
+
+    __slots__ = ("_resolver", "alarm", "began", "call", "done", "first", "flight", "visit")
+
+    def __init__(self, resolver: Ground, call: Call, visit: Visit, began: float, done: Done) -> None:
+        self._resolver = resolver
+        self.call = call
+        self.visit = visit
+        self.began = began
+        self.done = done
+        self.flight: Flight | None = None
+        self.alarm: Deadline | None = None
+        self.first: Result | None = None  # a stale copy to show until the wait ends (`stale="then-fresh"`)
+
+    def expire(self) -> None:
+        """The slot's time is over: it takes what there is; a late answer still fills the store."""
+        flight = self.flight
+        if flight is not None:
+            self._resolver.abandon(self)
+            detail = f"no answer within {self._resolver.now() - self.began:.3f} s"
+            self._resolver.end(self, self._resolver.fall(self.call, Reason.TIMEOUT, flight.reserve, self.began, detail))
+
+    def leave(self) -> None:
+        """The browser is gone: nothing is called any more."""
+        self._resolver.abandon(self)
+
+
+class Flight:
+    """One exchange under way and who waits for it."""
+
+    __slots__ = (
+        "began",
+        "call",
+        "ends",
+        "entry",
+        "exchange",
+        "key",
+        "principal",
+        "reserve",
+        "share",
+        "variant",
+        "waits",
+    )
+
+    def __init__(self, call: Call, key: str, variant: keys.Variant, kept: Kept, began: float) -> None:
+        self.call = call
+        self.key = key
+        self.variant = variant
+        self.entry = kept.entry  # what a 304 would confirm
+        self.reserve = kept.entry if kept.use in SHOWABLE else None  # what may be shown if this fails
+        self.began = began
+        self.ends = began + call.policy.timeout.total
+        self.share = False
+        self.principal: str | None = None
+        self.waits: list[Wait] = []
+        self.exchange: Exchange | None = None

@@ -1,0 +1,399 @@
+"""One fragment: from the store, from its context, or what stands in for it. Never raises, never waits.
+
+Decisions are `rules.serve`; this module performs them. Upstream exchanges are flights: each may have several waiters
+(identical calls share one), outlives them where its answer could fill the store, and ends within its policy's `total`.
+Callbacks instead of tasks: six fragments a page make a task per fragment a fifth of the page's cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from bff.markup.check import Checker
+from bff.model import (
+    Ask,
+    Clock,
+    Failure,
+    Fetch,
+    Fragment,
+    Headers,
+    Markup,
+    Reason,
+    Reply,
+    Result,
+    Telemetry,
+    Timing,
+)
+from bff.page import results
+from bff.page.call import Call, Visit
+from bff.page.flight import SHOWABLE, Done, Flight, Kept, Wait
+from bff.rules import keys, serve
+from bff.rules.caching import Terms, header, terms
+from bff.store.entry import Entry
+from bff.store.memory import MemoryStore
+from bff.timer import Timer
+from bff.upstream.sources.content import Content, Read, Source, Unreadable
+
+HOLD_DOWN: Final = 1.0  # seconds a failed background refresh is not tried again
+SOLO: Final = 10.0  # seconds an unshareable answer keeps calls with its key from queueing behind one another
+SOLO_KEYS: Final = 4096
+EMPTY: Final = Markup(parts=(b"",), flat=b"")
+
+
+class Resolver:
+    """Resolves calls against one store and one client; belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        store: MemoryStore,
+        fetch: Fetch,
+        sources: Mapping[str, Source],
+        checker: Checker,
+        timer: Timer,
+        telemetry: Telemetry,
+        clock: Clock,
+        wall: Clock,
+    ) -> None:
+        self._store = store
+        self._fetch = fetch
+        self._sources = sources
+        self._checker = checker
+        self._timer = timer
+        self._telemetry = telemetry
+        self.now = clock
+        self._wall = wall
+        self._flights: dict[str, Flight] = {}
+        self._solo: dict[str, float] = {}
+        self._alone: set[Flight] = set()
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def start(self, call: Call, visit: Visit, done: Done) -> Result | Wait:
+        """Resolve one call: a result where nothing must be waited for, else a wait that ends with `done(result)`."""
+        policy = call.policy
+        now = self.now()
+        variant = keys.NO_VARIANT if call.plain else self._variant(call.fragment, visit)
+        key = call.key + variant.key
+        share = variant.shareable and policy.cache.mode != "off"
+        entry = self._store.get(key) if share else None
+        use = serve.use(entry, call.fragment.version, policy.cache, now) if entry is not None else serve.Use.NOTHING
+        kept = Kept(entry, use)
+        if policy.state != "on":
+            return self._without_asking(call, entry, use, now)
+        if use is serve.Use.FRESH and entry is not None:
+            self._telemetry.cache(call.fragment.name, "hit")
+            return self._fresh(call, entry, now)
+        if use is serve.Use.REVALIDATE and entry is not None and not call.then_fresh:
+            self._telemetry.cache(call.fragment.name, "stale")
+            if key not in self._flights and now >= entry.retry_at:
+                self._take_off(call, visit, key, variant, kept, now=now, share=True)
+            return self._count(call, results.stale(entry, policy.cache, Reason.HIT, began=now, now=now))
+        self._telemetry.cache(call.fragment.name, "miss" if share else "bypass")
+        wait = Wait(self, call, visit, now, done)
+        if call.then_fresh and entry is not None and use in SHOWABLE:
+            wait.first = results.stale(entry, policy.cache, Reason.HIT, began=now, now=now)
+        self._board(wait, key, variant, kept, share=share)
+        return wait
+
+    def _variant(self, fragment: Fragment, visit: Visit) -> keys.Variant:
+        return keys.variant(fragment, visit.headers, visit.cookies, visit.principal, visit.locale)
+
+    def _without_asking(self, call: Call, entry: Entry | None, use: serve.Use, now: float) -> Result:
+        kept = entry if use is not serve.Use.NOTHING and call.policy.state == "stored" else None
+        if kept is not None and use is serve.Use.FRESH:
+            return self._fresh(call, kept, now)
+        return self._count(call, self.fall(call, Reason.OFF, kept, now))
+
+    def _board(self, wait: Wait, key: str, variant: keys.Variant, kept: Kept, *, share: bool) -> None:
+        share = share and self._solo.get(key, 0.0) <= wait.began
+        flight = self._flights.get(key) if share else None
+        if flight is None:
+            flight = self._take_off(wait.call, wait.visit, key, variant, kept, now=wait.began, share=share)
+        else:
+            self._telemetry.coalesced(wait.call.fragment.name)
+        wait.flight = flight
+        flight.waits.append(wait)
+        ends = wait.began + wait.call.policy.timeout.total
+        if ends < flight.ends:  # it joined a flight that may take longer than its own policy allows
+            wait.alarm = self._timer.at(ends, wait.expire)
+
+    def _take_off(
+        self, call: Call, visit: Visit, key: str, variant: keys.Variant, kept: Kept, *, now: float, share: bool
+    ) -> Flight:
+        flight = Flight(call, key, variant, kept, now)
+        flight.principal = visit.principal
+        flight.share = share
+        if share:
+            self._flights[key] = flight
+        else:
+            self._alone.add(flight)
+        policy, fragment = call.policy, call.fragment
+        self._telemetry.inflight(fragment.context, 1)
+        flight.exchange = self._fetch(
+            Ask(fragment.upstream, "GET", call.target, self._lines(flight, visit, now)),
+            timeout=policy.timeout,
+            max_body=policy.max_body,
+            limit=policy.concurrency,
+            optional=call.optional,
+            done=partial(self._landed, flight),
+        )
+        return flight
+
+    def _lines(self, flight: Flight, visit: Visit, now: float) -> bytes:
+        left = max(0, int((min(flight.ends, visit.until) - now) * 1000))
+        lines = b"%b%b%bbff-deadline: %d\r\n" % (flight.call.head, flight.variant.lines, visit.trace, left)
+        if flight.entry is None or flight.entry.status != 200 or flight.entry.version != flight.call.fragment.version:
+            return lines
+        kept = flight.entry.terms
+        if kept.etag:
+            lines += f"if-none-match: {kept.etag}\r\n".encode("latin-1")
+        if kept.last_modified:
+            lines += f"if-modified-since: {kept.last_modified}\r\n".encode("latin-1")
+        return lines
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+
+    def abandon(self, wait: Wait) -> None:
+        """Take a wait off its flight; a flight that nobody waits for and that cannot fill the store ends now."""
+        flight, wait.flight = wait.flight, None
+        if wait.alarm is not None:
+            wait.alarm.cancel()
+        if flight is None:
+            return
+        flight.waits.remove(wait)
+        useful = flight.share and flight.call.policy.late == "keep"
+        if not flight.waits and not useful and flight.exchange is not None:
+            flight.exchange.cancel()
+            self._gone(flight)
+            self._telemetry.upstream(flight.call.fragment, "cancelled", self.now() - flight.began)
+
+    def _gone(self, flight: Flight) -> None:
+        self._telemetry.inflight(flight.call.fragment.context, -1)
+        if flight.share:
+            self._flights.pop(flight.key, None)
+        else:
+            self._alone.discard(flight)
+
+    def close(self) -> None:
+        """Cancel every exchange; nothing is called any more."""
+        for flight in [*self._flights.values(), *self._alone]:
+            flight.waits.clear()
+            if flight.exchange is not None:
+                flight.exchange.cancel()
+            self._gone(flight)
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _landed(self, flight: Flight, answer: Reply | Failure) -> None:
+        self._gone(flight)
+        fragment = flight.call.fragment
+        status = str(answer.status)
+        self._telemetry.upstream(fragment, status, answer.timing.total)
+        if isinstance(answer, Failure):
+            self._failed(flight, answer.reason, answer.detail, answer.timing)
+            return
+        conditional = flight.entry is not None
+        match serve.classify(answer.status, conditional=conditional):
+            case serve.Answer.CONTENT:
+                self._read(flight, answer)
+            case serve.Answer.EMPTY:
+                self._keep(flight, answer, Content(markup=EMPTY))
+            case serve.Answer.NOT_MODIFIED:
+                self._revalidated(flight, answer)
+            case serve.Answer.REDIRECT if flight.call.primary:
+                self._redirected(flight, answer)
+            case serve.Answer.NOT_FOUND:
+                self._not_found(flight, answer)
+            case serve.Answer.AUTH | serve.Answer.CLIENT_ERROR if flight.call.primary:
+                self._read(flight, answer)
+            case serve.Answer.AUTH:
+                self._failed(flight, Reason.AUTH, f"answered {status}", answer.timing, answer.status)
+            case _:
+                self._failed(flight, Reason.STATUS, f"answered {status}", answer.timing, answer.status)
+
+    def _read(self, flight: Flight, reply: Reply) -> None:
+        call = flight.call
+        source = self._sources[call.fragment.source]
+        read = source.read(call.fragment, reply, call.params, head=call.primary)
+        if callable(read):
+            future = asyncio.get_running_loop().run_in_executor(None, read)
+            future.add_done_callback(lambda made: self._made(flight, reply, made.result()))
+        else:
+            self._made(flight, reply, read)
+
+    def _made(self, flight: Flight, reply: Reply, made: Read) -> None:
+        if isinstance(made, Content):
+            self._keep(flight, reply, made)
+        elif reply.status >= 400:  # a primary's own error without a body to show: its status still counts
+            self._keep(flight, reply, Content(markup=EMPTY))
+        else:
+            detail = made.detail if isinstance(made, Unreadable) else ""
+            self._failed(flight, Reason.REFUSED, detail, reply.timing, reply.status)
+
+    def _not_found(self, flight: Flight, reply: Reply) -> None:
+        if flight.call.primary:
+            self._read(flight, reply)
+        else:
+            self._keep(flight, reply, Content())
+
+    def _keep(self, flight: Flight, reply: Reply, content: Content) -> None:
+        """An answer that is none of the errors: store it where it may be, then hand it to whoever waits."""
+        call, now = flight.call, self.now()
+        policy = call.policy
+        kept = self._terms(call, reply.headers, reply.status)
+        entry = Entry(
+            key=flight.key,
+            fragment=call.fragment.name,
+            version=call.fragment.version,
+            status=reply.status,
+            markup=content.markup,
+            data=content.data,
+            terms=kept,
+            born=now - kept.age,
+            as_of=content.as_of,
+            tags=_tags(call, reply),
+            principal=flight.principal if call.fragment.private else None,
+        )
+        storable = reply.status in _STORABLE and flight.variant.shareable
+        if storable and serve.keepable(kept, reply.status, policy.cache, shareable=True):
+            self._store.put(entry)
+            self._hand_out(flight, entry, reply, kept="stored")
+            return
+        if flight.share:
+            self._fly_solo(flight.key, now)
+        self._hand_out(flight, entry, reply)
+
+    def _terms(self, call: Call, fields: Headers, status: int) -> Terms:
+        return terms(
+            fields,
+            status,
+            scope="private" if call.fragment.private else "shared",
+            obey=call.policy.cache.mode == "http",
+            wall_now=self._wall(),
+        )
+
+    def _fly_solo(self, key: str, now: float) -> None:
+        if len(self._solo) >= SOLO_KEYS:
+            self._solo.clear()
+        self._solo[key] = now + SOLO
+
+    def _hand_out(self, flight: Flight, entry: Entry, reply: Reply, kept: str = "") -> None:
+        """Give the answer to all waiters, or, where it may not be shared, to the first; the others ask for themselves."""
+        waits = flight.waits[:] if kept else flight.waits[:1]
+        for wait in flight.waits[len(waits) :]:
+            self._let_go(wait)
+            self._board(wait, flight.key, flight.variant, Kept(None, serve.Use.NOTHING), share=False)
+        for wait in waits:
+            self._let_go(wait)
+            self.end(wait, self._answered(wait, entry, reply, kept if wait is waits[0] else "collapsed"))
+
+    def _answered(self, wait: Wait, entry: Entry, reply: Reply, kept: str) -> Result:
+        call = wait.call
+        if entry.status in serve.NEGATIVE and not call.primary:
+            detail = f"answered {entry.status}"
+            return self.fall(call, Reason.NOT_FOUND, None, wait.began, detail, timing=reply.timing, status=entry.status)
+        return results.answered(call, entry, reply, began=wait.began, now=self.now(), kept=kept)
+
+    def _redirected(self, flight: Flight, reply: Reply) -> None:
+        for wait in flight.waits[:]:
+            self._let_go(wait)
+            self.end(wait, results.redirected(reply, began=wait.began, now=self.now()))
+
+    def _revalidated(self, flight: Flight, reply: Reply) -> None:
+        entry = flight.entry
+        if entry is None:
+            return
+        now, call = self.now(), flight.call
+        merged = _merged(entry, reply)
+        entry.terms = self._terms(call, merged, entry.status)
+        entry.born = now - entry.terms.age
+        entry.retry_at = 0.0
+        self._store.put(entry)
+        self._telemetry.cache(call.fragment.name, "revalidated")
+        for wait in flight.waits[:]:
+            self._let_go(wait)
+            self.end(wait, results.revalidated(wait.call, entry, reply, began=wait.began, now=now))
+
+    def _failed(self, flight: Flight, reason: Reason, detail: str, timing: Timing, status: int | None = None) -> None:
+        """An error: it never replaces a good entry; every waiter goes down its own chain."""
+        if flight.entry is not None:
+            flight.entry.retry_at = self.now() + HOLD_DOWN
+        for wait in flight.waits[:]:
+            self._let_go(wait)
+            result = self.fall(wait.call, reason, flight.reserve, wait.began, detail, timing=timing, status=status)
+            self.end(wait, result)
+
+    def _let_go(self, wait: Wait) -> None:
+        wait.flight = None
+        if wait.alarm is not None:
+            wait.alarm.cancel()
+            wait.alarm = None
+
+    # --- ending -------------------------------------------------------------------------------------------------------
+
+    def end(self, wait: Wait, result: Result) -> None:
+        self._telemetry.slot(wait.call.fragment.name, result)
+        wait.done(result)
+
+    def _count(self, call: Call, result: Result) -> Result:
+        self._telemetry.slot(call.fragment.name, result)
+        return result
+
+    def _fresh(self, call: Call, entry: Entry, now: float) -> Result:
+        if entry.status in serve.NEGATIVE and not call.primary:
+            detail = f"answered {entry.status}, kept"
+            return self._count(call, self.fall(call, Reason.NOT_FOUND, None, now, detail, status=entry.status))
+        return self._count(call, results.hit(call, entry, now))
+
+    def fall(
+        self,
+        call: Call,
+        reason: Reason,
+        entry: Entry | None,
+        began: float,
+        detail: str = "",
+        *,
+        timing: Timing | None = None,
+        status: int | None = None,
+    ) -> Result:
+        """What stands in for an answer that did not come, or was none."""
+        return results.fallen(
+            call,
+            reason,
+            entry,
+            lambda fragment: self._fallback(fragment, head=call.primary),
+            began=began,
+            now=self.now(),
+            detail=detail,
+            timing=timing,
+            status=status,
+        )
+
+    def _fallback(self, fragment: Fragment, *, head: bool) -> Markup:
+        body = fragment.fallback_html or b""
+        checked = self._checker.verdict(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
+        if checked is None:
+            checked = self._checker.repair(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
+        return checked
+
+
+_STORABLE: Final = frozenset({200, 203, 204, 404, 410})
+
+
+def _merged(entry: Entry, reply: Reply) -> list[tuple[bytes, bytes]]:
+    """The stored validators where the 304 names none of its own (RFC 9111 §3.2)."""
+    stated = {name for name, _ in reply.headers}
+    kept = (b"etag", entry.terms.etag), (b"last-modified", entry.terms.last_modified)
+    return [*reply.headers, *((n, v.encode("latin-1")) for n, v in kept if v and n not in stated)]
+
+
+def _tags(call: Call, reply: Reply) -> tuple[str, ...]:
+    """The registration's tags and the upstream's own, confined to its context."""
+    own = [keys.fill(pattern, call.values) for pattern in call.fragment.tags]
+    stated = header(reply.headers, b"surrogate-key").split()
+    stated += [tag.strip() for tag in header(reply.headers, b"cache-tag").split(",") if tag.strip()]
+    return tuple(own) + tuple(stated)

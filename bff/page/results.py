@@ -1,0 +1,158 @@
+"""What a slot became, as a value: made from a fresh copy, an answer, a redirect, or whatever stands in for one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from bff.model import Cache, Fragment, Markup, Outcome, Reason, Reply, Result, Timing
+from bff.page.call import Call
+from bff.rules import serve
+from bff.rules.caching import header
+from bff.store.entry import Entry
+
+_REFUSED = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
+
+
+def hit(call: Call, entry: Entry, now: float) -> Result:
+    """A fresh copy's result, remembered for the second it is true."""
+    age = int(now - entry.born)
+    seen = entry.seen
+    if seen is not None and seen[0] == age:
+        return seen[1]
+    result = Result(
+        outcome=Outcome.FRESH,
+        reason=Reason.HIT,
+        markup=entry.markup,
+        data=entry.data,
+        status=entry.status,
+        age=float(age),
+        as_of=entry.as_of,
+        date=entry.terms.date,
+        tags=entry.tags,
+        left=serve.left(entry, call.policy.cache, now),
+        etag=entry.terms.etag,
+    )
+    entry.seen = (age, result)
+    return result
+
+
+def stale(
+    entry: Entry,
+    cache: Cache,
+    reason: Reason,
+    *,
+    began: float,
+    now: float,
+    detail: str = "",
+    timing: Timing | None = None,
+) -> Result:
+    """A copy past its freshness, with the reason that it is shown for."""
+    return Result(
+        outcome=Outcome.STALE,
+        reason=reason,
+        markup=entry.markup,
+        data=entry.data,
+        status=entry.status,
+        age=float(int(now - entry.born)),
+        as_of=entry.as_of,
+        date=entry.terms.date,
+        seconds=now - began,
+        timing=timing,
+        detail=detail,
+        tags=entry.tags,
+        left=serve.left(entry, cache, now),
+        etag=entry.terms.etag,
+    )
+
+
+def answered(call: Call, entry: Entry, reply: Reply, *, began: float, now: float, kept: str) -> Result:
+    """An answer just given; `kept` is the RFC 9211 word for what the store did with it."""
+    return Result(
+        outcome=Outcome.FRESH,
+        reason=_reason(entry.status),
+        markup=entry.markup,
+        data=entry.data,
+        status=entry.status,
+        as_of=entry.as_of,
+        date=entry.terms.date,
+        seconds=now - began,
+        timing=reply.timing,
+        tags=entry.tags,
+        cookies=set_cookies(reply) if call.primary else (),
+        left=serve.left(entry, call.policy.cache, now),
+        cache=kept,
+        etag=entry.terms.etag,
+    )
+
+
+def revalidated(call: Call, entry: Entry, reply: Reply, *, began: float, now: float) -> Result:
+    """A copy that its source has just confirmed."""
+    fresh = hit(call, entry, now)
+    return replace(fresh, reason=Reason.REVALIDATED, seconds=now - began, timing=reply.timing)
+
+
+def redirected(reply: Reply, *, began: float, now: float) -> Result:
+    """A primary's redirect; whether it is allowed is decided where it would be sent."""
+    return Result(
+        outcome=Outcome.FRESH,
+        reason=Reason.OK,
+        status=reply.status,
+        seconds=now - began,
+        timing=reply.timing,
+        location=header(reply.headers, b"location"),
+        cookies=set_cookies(reply),
+    )
+
+
+def fallen(
+    call: Call,
+    reason: Reason,
+    entry: Entry | None,
+    fallback: Callable[[Fragment], Markup],
+    *,
+    began: float,
+    now: float,
+    detail: str = "",
+    timing: Timing | None = None,
+    status: int | None = None,
+) -> Result:
+    """What stands in for an answer: the first step of the policy's `on_error` that can be taken.
+
+    `entry` is a stale copy that may be shown; `fallback` makes the markup of the fragment's static one.
+    """
+    fragment = call.fragment
+    stands_in = fragment.fallback_html is not None or fragment.fallback_json is not None
+    step = serve.step(
+        call.policy,
+        reason,
+        stale=entry is not None,
+        fallback=stands_in,
+        client=call.client,
+        primary=call.primary,
+    )
+    if step == "stale" and entry is not None:
+        return stale(entry, call.policy.cache, reason, began=began, now=now, detail=detail, timing=timing)
+    outcome = {"fallback": Outcome.FALLBACK, "client": Outcome.PENDING}.get(step, Outcome.OMITTED)
+    used = outcome is Outcome.FALLBACK
+    return Result(
+        outcome=outcome,
+        reason=reason,
+        markup=fallback(fragment) if used and fragment.fallback_html is not None else None,
+        data=fragment.fallback_json if used else None,
+        status=status,
+        seconds=now - began,
+        detail=detail,
+        timing=timing,
+        retry_after=1 if reason in _REFUSED and not used else None,
+    )
+
+
+def set_cookies(reply: Reply) -> tuple[bytes, ...]:
+    return tuple(value for name, value in reply.headers if name == b"set-cookie")
+
+
+def _reason(status: int) -> Reason:
+    if status in serve.NEGATIVE:
+        return Reason.NOT_FOUND
+    return Reason.OK if status < 400 else Reason.STATUS

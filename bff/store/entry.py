@@ -1,0 +1,34 @@
+"""An answer that is kept, compiled when it is stored: a hit costs a look-up and a comparison of times, and no parsing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from bff.model import Markup, Result
+from bff.rules.caching import Terms
+
+OVERHEAD: Final = 512  # bytes of bookkeeping counted per entry besides its contents
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Entry:
+    """One kept answer. Times are `loop.time()` seconds unless they say wall; only `terms` and `born` change (on a 304)."""
+
+    key: str
+    fragment: str
+    version: str  # of the registration it was made by
+    status: int
+    markup: Markup | None
+    data: bytes | None
+    terms: Terms
+    born: float  # when it was generated: arrival minus its age on arrival
+    as_of: float | None  # wall
+    tags: tuple[str, ...] = ()
+    principal: str | None = None  # whose it is, in private scope
+    retry_at: float = 0.0  # a background refresh that failed is not tried again before
+    seen: tuple[int, Result] | None = None  # the result made of it, true for one second of age
+
+    @property
+    def size(self) -> int:
+        return OVERHEAD + len(self.key) + (self.markup.size if self.markup else 0) + len(self.data or b"")

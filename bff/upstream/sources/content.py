@@ -1,0 +1,54 @@
+"""What every kind of source gives: the content of one answer, or why it is none. Knows nothing of HTTP exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from bff.model import Fragment, Markup, Reply
+
+SLOW = 16 * 1024
+"""Bytes from which work that is not memoised (a repair, a template over JSON) leaves the event loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """An answer, read: markup to place, JSON text to hand out, and the source's own timestamp (wall)."""
+
+    markup: Markup | None = None
+    data: bytes | None = None
+    as_of: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An answer that is not what the fragment's source promises; an error like any other."""
+
+    detail: str
+
+
+Read = Content | Unreadable | Callable[[], "Content | Unreadable"]
+"""A callable means: this takes long, call me in a worker thread."""
+
+
+class Source(Protocol):
+    """One kind of backend: what to accept from it and how to read its answer."""
+
+    accept: str
+
+    def read(self, fragment: Fragment, reply: Reply, params: Mapping[str, Any], *, head: bool) -> Read:
+        """Read a 2xx (or a primary's 4xx) answer. `head`: it may hold elements for the page's head."""
+
+
+def content_type(reply: Reply) -> str:
+    """The media type, lower-case and without parameters; "" where none is stated."""
+    for name, value in reply.headers:
+        if name == b"content-type":
+            return value.partition(b";")[0].strip().lower().decode("latin-1")
+    return ""
+
+
+def rfc3339(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

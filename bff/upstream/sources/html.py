@@ -1,0 +1,37 @@
+"""`source: html`: the context answers text/html, which is checked and, where it must be, repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from bff.markup.check import Checker
+from bff.model import Fragment, Reply
+from bff.upstream.sources.content import SLOW, Content, Read, Unreadable, content_type
+
+
+class HtmlSource:
+    accept = "text/html"
+
+    def __init__(self, checker: Checker) -> None:
+        self._checker = checker
+
+    def read(self, fragment: Fragment, reply: Reply, params: Mapping[str, Any], *, head: bool) -> Read:
+        del params
+        if (kind := content_type(reply)) != "text/html":
+            return Unreadable(f"answered {kind or 'no content type'} where text/html is expected")
+        return checked(self._checker, fragment, reply.body, head=head)
+
+
+def checked(checker: Checker, fragment: Fragment, body: bytes, *, head: bool) -> Read:
+    """The body as markup: at once where it needs no repair or is small, else as work for a thread."""
+    markup = checker.verdict(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
+    if markup is not None:
+        return Content(markup=markup)
+    work = partial(_repaired, checker, fragment, body, head)
+    return work if len(body) >= SLOW else work()
+
+
+def _repaired(checker: Checker, fragment: Fragment, body: bytes, head: bool) -> Content:
+    return Content(markup=checker.repair(body, trust=fragment.trust, embeds=fragment.embeds, head=head))
