@@ -1,6 +1,6 @@
-"""Where the files that are not Python lie: what browsers run (`static/`) and the demo's contexts (`fragments/`).
+"""Where the files that are not Python lie: what browsers run (`static/`), and the demo's settings and contexts.
 
-A wheel carries both inside the package; a checkout has them beside it. Standard library only.
+A wheel carries them inside the package; a checkout has them beside it. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ def static_folder(package: Path = PACKAGE) -> Path:
 
 def demo_folder(package: Path = PACKAGE) -> Path:
     """The demo's registrations, each with its own `service.py`."""
-    return _first(package / "demo" / "fragments", package.parent / "fragments")
+    return _demo(package) / "fragments"
+
+
+def demo_settings(package: Path = PACKAGE) -> Path:
+    """The demo's `bff.yaml`."""
+    return _demo(package) / "bff.yaml"
+
+
+def _demo(package: Path) -> Path:
+    return _first(package / "_demo", package.parent)
 
 
 def _first(packaged: Path, checkout: Path) -> Path:
