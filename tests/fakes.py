@@ -38,6 +38,12 @@ def listener() -> socket.socket:
     return sock
 
 
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with contextlib.closing(listener()) as sock:
+        return int(sock.getsockname()[1])
+
+
 @contextlib.asynccontextmanager
 async def serving(app: App) -> AsyncIterator[str]:
     """Serve `app` on loopback while the block runs; gives its origin."""
@@ -194,3 +200,19 @@ async def _send(send: Any, answer: Answer, body: bytes) -> None:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
+
+
+@contextlib.asynccontextmanager
+async def answering(raw: bytes) -> AsyncIterator[str]:
+    """Serve the same bytes to everybody who sends a request head, then close: for answers that no HTTP library gives."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(raw)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(talk, sock=listener())
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from playwright.async_api import Browser, async_playwright
 
 from tests.e2e.firefox import Firefox
 from tests.e2e.wire import Exchange, ask
-from tests.fakes import FakeContext, listener
+from tests.fakes import FakeContext, free_port
 
 BFF = Path(sys.executable).parent / "bff"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -27,6 +26,11 @@ QUIET = (
     "--disable-component-update",
     "--no-first-run",
 )
+
+SHELL = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Shop</title></head>
+<body><header>the top</header><main>SLOTS</main><footer>the end</footer></body></html>
+"""
 
 
 class Site:
@@ -43,13 +47,37 @@ class Site:
         (self.root / "bff.yaml").write_text(json.dumps(settings))
 
     def context(
-        self, name: str, registration: str, *, upstream: str = "", files: Mapping[str, str] | None = None
+        self,
+        name: str,
+        registration: Mapping[str, object],
+        *,
+        upstream: str = "",
+        files: Mapping[str, str] | None = None,
     ) -> None:
-        """Write a context: its `owner`, its `upstream` where it has one, the rest of its context.yaml, its files."""
-        head = f"owner: team-{name}\n" + (f"upstream: {upstream}\n" if upstream else "")
-        self.write(f"{name}/context.yaml", head + textwrap.dedent(registration))
+        """Write a context: its context.yaml (JSON is YAML) with an owner, an upstream where it has one, and its files."""
+        head = {"owner": f"team-{name}"} | ({"upstream": upstream} if upstream else {})
         for path, text in (files or {}).items():
             self.write(f"{name}/{path}", text)
+        self.write(f"{name}/context.yaml", json.dumps(head | dict(registration), indent=2))
+
+    def page(
+        self,
+        slots: str,
+        fragments: Mapping[str, object],
+        *,
+        upstream: str,
+        page: Mapping[str, object] | None = None,
+        files: Mapping[str, str] | None = None,
+        **rest: object,
+    ) -> None:
+        """Write the context `shop` with one page at /page, whose shell holds `slots`; `rest` is more of its context.yaml."""
+        entry = {"path": "/page", "template": "pages/page.html"} | dict(page or {})
+        self.context(
+            "shop",
+            {"fragments": fragments, "pages": {"page": entry}} | rest,
+            upstream=upstream,
+            files={"pages/page.html": SHELL.replace("SLOTS", slots)} | dict(files or {}),
+        )
 
     def write(self, path: str, text: str) -> None:
         """Write one file below `fragments/`, as an editor does: whole, in one step."""
@@ -127,12 +155,6 @@ async def running(
         code = await gateway.stop()
         sys.stderr.write(f"── what `bff {arguments[0]}` said ──\n{gateway.logs()}\n")
     assert code == 0, f"bff {arguments[0]} ended with {code}"
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with contextlib.closing(listener()) as sock:
-        return int(sock.getsockname()[1])
 
 
 def installed(program: Path) -> None:
