@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 
 class Outcome(StrEnum):
@@ -269,6 +269,7 @@ class Slot:
     params: tuple[tuple[str, Pattern], ...] = ()
     policy: Mapping[str, str] = field(default_factory=dict)  # dotted key → text
     placeholder: tuple[bytes | Hole, ...] = ()
+    in_form: bool = False  # inside a <form> of the shell: a form in the fragment would be ignored, its end tag would not
     line: int = 0
     column: int = 0
 
@@ -298,6 +299,8 @@ class Markup:
     flat: bytes | None
     head: Mapping[str, bytes] = field(default_factory=dict)
     repaired: bool = False
+    tabular: bool = False  # table parts without their table: whole only where wrap="none" puts them into one
+    form: bool = False  # holds a <form>: see `Slot.in_form`
 
     @property
     def size(self) -> int:
@@ -337,14 +340,19 @@ class Context:
 # --- one upstream exchange --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Where an exchange's time went, in seconds since it was asked for; 0.0 where it did not get that far."""
+class Timing(NamedTuple):
+    """Where an exchange's time went, in seconds since it was asked for; 0.0 where it did not get that far.
+
+    A tuple, for it is made once per exchange and a frozen dataclass costs four times as much to make.
+    """
 
     queued: float = 0.0  # got a connection slot
     connected: float = 0.0  # connection ready (as `queued` on a reused one)
     first_byte: float = 0.0
     total: float = 0.0
+
+
+UNTIMED = Timing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +383,7 @@ class Failure:
     reason: Reason  # timeout | connect | torn | too_large | refused | concurrency
     status: Literal["connect", "timeout", "reset", "refused"]
     detail: str
-    timing: Timing = Timing()
+    timing: Timing = UNTIMED
 
 
 class Exchange(Protocol):
