@@ -17,17 +17,8 @@ def static_folder(package: Path = PACKAGE) -> Path:
 
 
 def demo_folder(package: Path = PACKAGE) -> Path:
-    """The demo's registrations, each with its own `service.py`."""
-    return _demo(package) / "fragments"
-
-
-def demo_settings(package: Path = PACKAGE) -> Path:
-    """The demo's `bff.yaml`."""
-    return _demo(package) / "bff.yaml"
-
-
-def _demo(package: Path) -> Path:
-    return _first(package / "_demo", package.parent)
+    """The demo's registrations, each with its own `service.py`; its `bff.yaml` lies beside the folder."""
+    return _first(package / "_demo" / "fragments", package.parent / "fragments")
 
 
 def _first(packaged: Path, checkout: Path) -> Path:

@@ -9,12 +9,10 @@ def test_a_checkout_keeps_them_beside_the_package() -> None:
     root = Path(paths.__file__).parents[1]
     assert paths.static_folder() == root / "static"
     assert paths.demo_folder() == root / "fragments"
-    assert paths.demo_settings() == root / "bff.yaml"
 
 
 def test_a_wheel_carries_them_inside_the_package(tmp_path: Path) -> None:
     (tmp_path / "static").mkdir()
-    (tmp_path / "_demo").mkdir()
+    (tmp_path / "_demo" / "fragments").mkdir(parents=True)
     assert paths.static_folder(tmp_path) == tmp_path / "static"
     assert paths.demo_folder(tmp_path) == tmp_path / "_demo" / "fragments"
-    assert paths.demo_settings(tmp_path) == tmp_path / "_demo" / "bff.yaml"
