@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, async_playwright
 
+from tests.e2e.browsers import ChromiumTab, View
 from tests.e2e.firefox import Firefox
 from tests.e2e.wire import Exchange, ask
 from tests.fakes import FakeContext, free_port
@@ -216,3 +217,11 @@ async def firefox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fir
     installed(FIREFOX)
     async with Firefox(FIREFOX, tmp_path_factory.mktemp("firefox")) as browser:
         yield browser
+
+
+@pytest.fixture(params=["chromium", "firefox"])
+async def any_browser(request: pytest.FixtureRequest, chromium: Browser, firefox: Firefox) -> AsyncIterator[View]:
+    """A tab in each of the browsers, in turn."""
+    view: View = await firefox.tab() if request.param == "firefox" else await ChromiumTab.open(chromium)
+    yield view
+    await view.close()
