@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from bff.config.compile import route_shape
 from bff.errors import Finding
 from bff.model import Context, Fragment, Page, Pattern, Ref, Shell, Slot
 from bff.rules import policy
@@ -62,7 +63,7 @@ def link(built: Sequence[Built], holders: Mapping[str, str]) -> Linked:
         for page in each.context.pages.values():
             findings.extend(foreign(page, fragments, each.places))
         for fragment in each.context.fragments.values():
-            findings.extend(_embeds(fragment, fragments, each.places, own=False))
+            findings.extend(_embeds(fragment, fragments, each.places))
     return Linked(
         contexts={name: _holding(context, held) for name, context in contexts.items()},
         fragments=fragments,
@@ -80,8 +81,6 @@ def own(context: Context, places: Mapping[str, Place]) -> Iterator[Finding]:
                 yield from _written(page, slot, file)
                 if _context(slot.fragment) == context.name:
                     yield from _asked(page, slot, context.fragments, file, own=True)
-    for fragment in context.fragments.values():
-        yield from _embeds(fragment, context.fragments, places, own=True)
 
 
 def foreign(page: Page, fragments: Mapping[str, Fragment], places: Mapping[str, Place]) -> Iterator[Finding]:
@@ -95,25 +94,20 @@ def foreign(page: Page, fragments: Mapping[str, Fragment], places: Mapping[str, 
 # --- routes -----------------------------------------------------------------------------------------------------------
 
 
-def shape(route: str) -> str:
-    """What two routes have in common when they answer the same paths: names of parameters do not matter."""
-    return _ROUTE.sub(lambda match: f"{{{match[2] or ''}}}", route)
-
-
 def _routes(built: Sequence[Built], holders: Mapping[str, str]) -> tuple[dict[str, Page], list[Finding]]:
     """Pages by name without those whose route another one holds, and an error for each of those."""
     pages = [(page, each) for each in built for page in each.context.pages.values()]
     names = {page.name for page, _ in pages}
-    holding = {shape(page.route): page for page, _ in reversed(pages)}
+    holding = {route_shape(page.route): page for page, _ in reversed(pages)}
     for page, _ in pages:  # who holds a route keeps it
-        if holders.get(shape(page.route)) == page.name in names:
-            holding[shape(page.route)] = page
+        if holders.get(route_shape(page.route)) == page.name in names:
+            holding[route_shape(page.route)] = page
     findings = [
-        _taken(page, holding[shape(page.route)], each.places)
+        _taken(page, holding[route_shape(page.route)], each.places)
         for page, each in pages
-        if holding[shape(page.route)] is not page
+        if holding[route_shape(page.route)] is not page
     ]
-    return {page.name: page for page, _ in pages if holding[shape(page.route)] is page}, findings
+    return {page.name: page for page, _ in pages if holding[route_shape(page.route)] is page}, findings
 
 
 def _taken(page: Page, holder: Page, places: Mapping[str, Place]) -> Finding:
@@ -201,16 +195,14 @@ def _mismatches(slot: Slot, fragment: Fragment) -> Iterator[Problem]:
         )
 
 
-def _embeds(
-    fragment: Fragment, fragments: Mapping[str, Fragment], places: Mapping[str, Place], *, own: bool
-) -> Iterator[Finding]:
+def _embeds(fragment: Fragment, fragments: Mapping[str, Fragment], places: Mapping[str, Place]) -> Iterator[Finding]:
+    """Those of other contexts; the own ones are judged where the registration is read."""
     for name in fragment.embeds:
-        if name not in fragments and (_context(name) == fragment.context) is own:
+        if name not in fragments and _context(name) != fragment.context:
             code, message, remedy = _missing(name, fragments)
             place = places[f"embeds:{fragment.name}"]
-            yield _finding(
-                fragment, place, code=code, message=f"{fragment.name} embeds: {message}", remedy=remedy, own=own
-            )
+            told = f"{fragment.name} embeds: {message}"
+            yield _finding(fragment, place, code=code, message=told, remedy=remedy, own=False)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -8,53 +8,9 @@ from typing import Any
 import pytest
 
 from bff.errors import Finding
-from bff.link import Built, Linked, Place, link, own, shape
-from bff.model import Context, Fragment, Page, Param, Pattern, Ref, Shell, Slot, Upstream
-from bff.rules import policy
-
-UPSTREAM = Upstream(scheme="http", host="127.0.0.1", port=9102, authority="127.0.0.1:9102")
-DEFAULTS = policy.merge([])[0]
-
-
-def fragment(name: str, **given: Any) -> Fragment:
-    context = name.partition("/")[0]
-    fields: dict[str, Any] = {"path": ("/x",), "policy": DEFAULTS, "origins": {}, "upstream": UPSTREAM} | given
-    return Fragment(name=name, context=context, owner=f"team-{context}", **fields)
-
-
-def param(name: str, **given: Any) -> Param:
-    return Param(name=name, type="str", parse=lambda text: text if text != "bad" else None, **given)
-
-
-def slot(name: str, index: int = 1, **given: Any) -> Slot:
-    return Slot(index=index, fragment=name, key=name.partition("/")[2], line=7, column=3, **given)
-
-
-def shell(*slots: Slot) -> Shell:
-    return Shell(parts=slots, slots=slots)
-
-
-def page(name: str, *slots: Slot, **given: Any) -> Page:
-    context = name.partition("/")[0]
-    fields: dict[str, Any] = {"route": "/" + name, "shell": shell(*slots)} | given
-    return Page(name=name, context=context, owner=f"team-{context}", **fields)
-
-
-def built(name: str, *parts: Fragment | Page) -> Built:
-    context = Context(
-        name=name,
-        owner=f"team-{name}",
-        contact="",
-        upstream=UPSTREAM,
-        fragments={part.name: part for part in parts if isinstance(part, Fragment)},
-        pages={part.name: part for part in parts if isinstance(part, Page)},
-        policy=DEFAULTS,
-    )
-    places = {}
-    for part in parts:
-        for kind in ("page", "shell", "error", "fragment", "embeds"):
-            places[f"{kind}:{part.name}"] = Place(file=f"{kind}s/{part.name}", line=2, column=5)
-    return Built(context=context, places=places)
+from bff.link import Built, Linked, link, own
+from bff.model import Fragment, Page, Param, Pattern, Ref
+from tests.worlds import built, fragment, page, param, shell, slot
 
 
 def mistakes(*parts: Fragment | Page) -> list[Finding]:
@@ -176,12 +132,6 @@ def test_json_with_a_template_is_for_pages() -> None:
     assert mistakes(lines, page("shop/cart", slot("shop/lines"))) == []
 
 
-def test_embeds_of_the_own_context_must_exist() -> None:
-    (finding,) = mistakes(fragment("shop/lines", embeds=("shop/price", "site/badge")))
-    assert (finding.file, finding.code) == ("embedss/shop/lines", "unknown-fragment")
-    assert finding.message == "shop/lines embeds: there is no fragment shop/price"
-
-
 # --- others -----------------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +199,3 @@ def test_two_pages_of_one_context_on_one_route() -> None:
     world = linked(built("shop", page("shop/a", route="/c"), page("shop/b", route="/c")))
     assert [*world.pages] == ["shop/a"]
     assert codes(world.findings) == ["route-taken"]
-
-
-def test_names_of_parameters_do_not_make_a_route() -> None:
-    assert shape("/a/{x}/b/{rest:path}") == shape("/a/{y}/b/{all:path}") != shape("/a/{x}/b/{all}")

@@ -1,0 +1,92 @@
+"""Rules of good order over all registrations that no single file can break: budgets and upstreams. Pure.
+
+A warning is worth a red build; a note is worth knowing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+from bff import explain
+from bff.errors import Finding
+from bff.link import Place
+from bff.model import Context, Page, Slot, Upstream
+from bff.registry import World
+from bff.units import show_duration
+
+LONG: Final = 2.0  # seconds; the contract's default deadline, beyond which readers leave
+
+
+def rules(world: World, ceilings: Mapping[str, object]) -> Iterator[Finding]:
+    """Findings of all rules, in the order of pages and contexts."""
+    for linked in explain.slots(world, ceilings):
+        yield from _budget(world, linked)
+    for page in world.pages.values():
+        yield from _deadline(world, page)
+    yield from _upstreams(world)
+
+
+def _budget(world: World, linked: explain.Linked) -> Iterator[Finding]:
+    """What gates the page must be able to fail before the page's own deadline, or its `on_error` never shows."""
+    page, slot, total = linked.page, linked.slot, linked.policy.timeout.total
+    if slot.kind != "optional" and total > page.deadline:
+        yield _finding(
+            page,
+            _at(world, page, slot),
+            code="budget",
+            message=f"the {slot.kind} slot {linked.fragment.name} may take {show_duration(total)}, "
+            f"longer than the page's deadline of {show_duration(page.deadline)}",
+            remedy=f'write timeout.total="{show_duration(max(page.deadline - 0.5, page.deadline / 2))}" on the slot',
+            severity="warning",
+        )
+
+
+def _deadline(world: World, page: Page) -> Iterator[Finding]:
+    if page.deadline > LONG:
+        yield _finding(
+            page,
+            world.places[f"page:{page.name}"],
+            code="long-deadline",
+            message=f"{page.name} may take {show_duration(page.deadline)}",
+            remedy=f"people leave after {show_duration(LONG)}; make slow slots non-core",
+            severity="note",
+        )
+
+
+def _upstreams(world: World) -> Iterator[Finding]:
+    """A service is one context's: two that share one hide who owns it."""
+    first: dict[Upstream, Context] = {}
+    for context in world.contexts.values():
+        if context.upstream is None:
+            continue
+        holder = first.setdefault(context.upstream, context)
+        if holder is not context:
+            yield _finding(
+                context,
+                world.places[f"upstream:{context.name}"],
+                code="shared-upstream",
+                message=f"{context.name} points at the upstream of {holder.name} ({holder.owner})",
+                remedy="register its fragments there, or give the context a service of its own",
+                severity="warning",
+            )
+
+
+def _finding(
+    of: Page | Context, place: Place, *, code: str, message: str, remedy: str, severity: Literal["warning", "note"]
+) -> Finding:
+    return Finding(
+        file=place.file,
+        line=place.line,
+        column=place.column,
+        code=code,
+        message=message,
+        remedy=remedy,
+        context=of.context if isinstance(of, Page) else of.name,
+        owner=of.owner,
+        severity=severity,
+    )
+
+
+def _at(world: World, page: Page, slot: Slot) -> Place:
+    return Place(file=world.places[f"shell:{page.name}"].file, line=slot.line, column=slot.column)

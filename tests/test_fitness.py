@@ -1,0 +1,63 @@
+"""Rules of good order over all registrations."""
+
+from __future__ import annotations
+
+import pytest
+
+from bff.errors import Finding
+from bff.fitness import rules
+from bff.registry import World
+from tests.worlds import DEFAULTS, UPSTREAM, built, fragment, page, slot, world
+
+
+def found(made: World) -> list[Finding]:
+    return list(rules(made, {}))
+
+
+@pytest.mark.parametrize(("kind", "codes"), [("primary", ["budget"]), ("core", ["budget"]), ("optional", [])])
+def test_what_gates_a_page_must_end_before_it(kind: str, codes: list[str]) -> None:
+    lines = slot("shop/lines", kind=kind)
+    made = world(built("shop", fragment("shop/lines"), page("shop/cart", lines, deadline=1.0)))
+    assert [each.code for each in found(made)] == codes
+
+
+def test_the_budget_is_told_where_the_slot_stands_with_what_would_do() -> None:
+    made = world(
+        built("shop", fragment("shop/lines"), page("shop/cart", slot("shop/lines", kind="core"), deadline=1.0))
+    )
+    (finding,) = found(made)
+    assert (finding.file, finding.line, finding.severity) == ("shells/shop/cart", 7, "warning")
+    assert finding.message == "the core slot shop/lines may take 1.5s, longer than the page's deadline of 1s"
+    assert finding.remedy == 'write timeout.total="500ms" on the slot'
+
+
+def test_a_slot_with_a_budget_of_its_own_is_right() -> None:
+    lines = slot("shop/lines", kind="core", policy={"timeout.total": "800ms"})
+    assert found(world(built("shop", fragment("shop/lines"), page("shop/cart", lines, deadline=1.0)))) == []
+
+
+def test_dangling_slots_are_somebody_elses_finding() -> None:
+    assert found(world(built("shop", page("shop/cart", slot("site/header", kind="core"))))) == []
+
+
+def test_a_long_deadline_is_noted() -> None:
+    (finding,) = found(world(built("shop", page("shop/cart", deadline=3.0))))
+    assert (finding.code, finding.severity, finding.file) == ("long-deadline", "note", "pages/shop/cart")
+
+
+def test_a_service_is_one_contexts() -> None:
+    made = world(built("shop", upstream=UPSTREAM), built("site", upstream=UPSTREAM), built("static"))
+    (finding,) = found(made)
+    assert (finding.code, finding.context, finding.owner, finding.file) == (
+        "shared-upstream",
+        "site",
+        "team-site",
+        "site.yaml",
+    )
+    assert finding.message == "site points at the upstream of shop (team-shop)"
+
+
+def test_defaults_are_fit() -> None:
+    lines = slot("shop/lines", kind="primary")
+    made = world(built("shop", fragment("shop/lines", policy=DEFAULTS), page("shop/cart", lines)))
+    assert found(made) == []
