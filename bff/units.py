@@ -39,11 +39,14 @@ def share(text: str) -> float:
 
 
 def show_duration(seconds: float) -> str:
-    """The shortest exact form: 0.25 → `250ms`, 90 → `90s`, 3600 → `1h`."""
-    for unit in ("h", "m", "s"):
-        if seconds and seconds % _SECONDS[unit] == 0:
-            return f"{seconds / _SECONDS[unit]:g}{unit}"
-    return f"{round(seconds * 1000, 3):g}ms" if 0 < seconds < 1 else f"{seconds:g}s"
+    """The shortest exact form to the millisecond: 0.25 → `250ms`, 90 → `90s`, 3600 → `1h`."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds == 0:
+        return "0s"
+    for unit in ("h", "m"):
+        if milliseconds % round(_SECONDS[unit] * 1000) == 0:
+            return f"{milliseconds // round(_SECONDS[unit] * 1000)}{unit}"
+    return f"{milliseconds}ms" if milliseconds < 1000 else f"{milliseconds / 1000:.15g}s"
 
 
 def show_size(count: int) -> str:

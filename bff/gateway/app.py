@@ -5,39 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anyio
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from anyio.abc import TaskGroup
 
 from bff.config.settings import Settings
 from bff.errors import Finding
-from bff.gateway import fragments as endpoint
-from bff.gateway.identity import Identifier
+from bff.gateway.closing import closing
+from bff.gateway.identity import Identifier, Rules, Tokens
+from bff.gateway.logs import Log
 from bff.gateway.pages import Pages, send_answer
 from bff.gateway.posts import Posts
 from bff.gateway.problems import Answer, problem
 from bff.gateway.request import Locales, accepts_html, ids, picked
+from bff.gateway.server import run
 from bff.gateway.state import Drain
-from bff.gateway.telemetry import Counters
+from bff.gateway.system import system
+from bff.gateway.telemetry import Counters, Gauges
 from bff.markup.check import Checker
 from bff.model import Fetch, Report
 from bff.page.call import Visit
 from bff.page.plan import BadQuery, Csp, Planned, Planner
 from bff.page.resolve import Resolver
-from bff.paths import static_folder
 from bff.registry import Registry, World
 from bff.store.memory import MemoryStore
 from bff.timer import Timer
 from bff.upstream.client import Client
+from bff.upstream.remote import Remote
 from bff.upstream.sources.html import HtmlSource
 from bff.upstream.sources.json import JsonSource
 
@@ -45,9 +45,10 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-OnClosed = Callable[[Callable[[], None]], None]
 
 _LOG: Final = logging.getLogger("bff")
+LONGEST: Final = 10.0
+"""Seconds that the answer to an unsafe request may take at most, where its policy says nothing shorter."""
 _SAFE: Final = frozenset(("GET", "HEAD"))
 
 
@@ -84,6 +85,7 @@ class Gateway:
         registry: Registry,
         *,
         telemetry: Counters,
+        log: Log,
         identifier: Identifier,
         dev: bool = False,
         fetch: Fetch | None = None,
@@ -91,15 +93,16 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._registry = registry
-        self._telemetry = telemetry
+        self.telemetry = telemetry
+        self._log = log
         self._identifier = identifier
         self._dev = dev
         self._given = fetch
         self._locales = Locales(settings.locales)
         self.drain = drain if drain is not None else Drain()
         self.running: Running | None = None
-        self._reports: Callable[[Report], None] | None = None
-        self._system = Starlette(routes=self._routes())
+        self._tasks: TaskGroup | None = None
+        self._system = system(self)
 
     # --- ASGI ---------------------------------------------------------------------------------------------------------
 
@@ -112,8 +115,8 @@ class Gateway:
         if scope["path"].startswith("/_bff/"):
             await self._system(scope, receive, send)
         elif scope["method"] in _SAFE:
-            async with _closing(scope, receive) as closed:
-                await self._live.pages.stream(scope, send, closed)
+            async with closing(scope, receive) as closed:
+                await self.live.pages.stream(scope, send, closed)
         else:
             await send_answer(send, await self._post(scope, receive), scope["method"])
 
@@ -124,7 +127,7 @@ class Gateway:
         return self.running.pages.now(scope)
 
     @property
-    def _live(self) -> Running:
+    def live(self) -> Running:
         if self.running is None:
             raise RuntimeError("the application has not been started")
         return self.running
@@ -151,13 +154,19 @@ class Gateway:
         running = self._make()
         self.running = running
         try:
-            async with anyio.create_task_group() as tasks:
-                await self._identifier.start(tasks)
+            async with anyio.create_task_group() as tasks, Remote() as remote:
+                self._tasks = tasks
+                self._identifier.start(remote.get_json)
+                self.telemetry.start(asyncio.get_running_loop())
                 if self._settings.watch:
                     tasks.start_soon(self._registry.watch, self._changed)
                 yield running
                 tasks.cancel_scope.cancel()
         finally:
+            self._tasks = None
+            self.telemetry.close()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                await self._identifier.aclose()
             running.resolver.close()
             if running.client is not None:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(5):
@@ -172,7 +181,7 @@ class Gateway:
         if self._given is None:
             client = Client(loop, timer, idle=settings.limits.upstream_idle, header_bytes=settings.limits.header_bytes)
         fetch: Fetch = self._given if self._given is not None else client  # type: ignore[assignment] # one of the two is there
-        store = MemoryStore(settings.memory, self._telemetry.evicted)
+        store = MemoryStore(settings.memory, self.telemetry.evicted)
         checker = Checker()
         resolver = Resolver(
             store=store,
@@ -180,7 +189,7 @@ class Gateway:
             sources={"html": HtmlSource(checker), "json": JsonSource(checker)},
             checker=checker,
             timer=timer,
-            telemetry=self._telemetry,
+            telemetry=self.telemetry,
             clock=loop.time,
             wall=time.time,
         )
@@ -188,15 +197,15 @@ class Gateway:
             planner=self._planner(self._registry.world),
             resolver=resolver,
             timer=timer,
-            telemetry=self._telemetry,
+            telemetry=self.telemetry,
             clock=loop.time,
-            identify=self._identify,
-            trusted=self._identifier.trusts,
+            identify=self._identifier.identify,
+            trusted=self._identifier.proxies.trust,
             locales=self._locales,
             logs_slots=settings.logging.access or self._dev,
             dev=self._dev,
         )
-        posts = Posts(fetch=fetch, store=store, telemetry=self._telemetry)
+        posts = Posts(fetch=fetch, store=store, telemetry=self.telemetry)
         return Running(
             timer=timer,
             fetch=fetch,
@@ -216,27 +225,23 @@ class Gateway:
     def _changed(self, world: World, findings: Sequence[Finding]) -> None:
         """Registrations have changed: what is under way ends as it began, what comes next is new."""
         for finding in findings:
-            self._telemetry.finding(finding)
+            self._log.finding(finding)
         if self.running is not None:
             self.running.pages.planner = self._planner(world)
 
     def reload(self) -> None:
         """Read the registrations again (SIGHUP)."""
-        world = self._registry.reload()
-        self._changed(world, world.findings)
-
-    def _identify(self, fields: Any, client: str) -> tuple[str | None, bool]:
-        identity = self._identifier.identify(fields, client)
-        return identity.principal, identity.unverified
+        if self._tasks is not None:
+            self._tasks.start_soon(self._registry.reload, self._changed)
 
     # --- other methods on pages ---------------------------------------------------------------------------------------
 
     async def _post(self, scope: Scope, receive: Receive) -> Answer:
-        principal, visit = self._visit(scope, self._settings.ceilings.get("timeout.total", 10.0))
+        visit = self.visit(scope, LONGEST)
         html = accepts_html(scope)
-        pages = self._live.pages
+        pages = self.live.pages
         try:
-            planned = pages.planner.find(scope["raw_path"], scope["query_string"], principal, visit.locale)
+            planned = pages.planner.find(scope["raw_path"], scope["query_string"], visit.principal, visit.locale)
         except BadQuery as bad:
             return problem(400, str(bad), html=html)
         if planned is None:
@@ -250,62 +255,21 @@ class Gateway:
         call = planned.calls[primary.index]
         if call is None:
             return problem(404, "There is nothing at this address.", html=html)
-        return await self._live.posts.answer(scope, receive, call, visit, cross=planned.plan.page.cross_site)
+        return await self.live.posts.answer(scope, receive, call, visit, cross=planned.plan.page.cross_site)
 
-    def _visit(self, scope: Scope, seconds: float) -> tuple[str | None, Visit]:
+    def visit(self, scope: Scope, seconds: float) -> Visit:
         """One request's facts for fragments that are not part of a page."""
         client = (scope.get("client") or ("", 0))[0]
         found = picked(scope["headers"])
-        principal, _ = self._identify(scope["headers"], client)
-        visit = Visit(
-            principal=principal,
+        identity = self._identifier.identify(scope["headers"], client)
+        return Visit(
+            principal=identity.principal,
+            unverified=identity.unverified,
             locale=self._locales.negotiate(found.get(b"accept-language", b"")),
             fields=scope["headers"],
-            trace=ids(found, trusted=self._identifier.trusts(client)).trace,
+            trace=ids(found, trusted=self._identifier.proxies.trust(client)).trace,
             until=asyncio.get_running_loop().time() + seconds,
         )
-        return principal, visit
-
-    # --- /_bff/ -------------------------------------------------------------------------------------------------------
-
-    def _routes(self) -> list[Route | Mount]:
-        return [
-            Route("/_bff/livez", _alive),
-            Route("/_bff/readyz", self._ready),
-            Route("/_bff/metrics", self._metrics),
-            Route("/_bff/fragments/{context}/{fragment}", self._fragment),
-            Mount("/_bff/static", StaticFiles(directory=static_folder())),
-        ]
-
-    async def _ready(self, _: Request) -> Response:
-        if self.drain.draining or self.running is None:
-            return PlainTextResponse("draining\n", 503)
-        return PlainTextResponse("ready\n")
-
-    async def _metrics(self, _: Request) -> Response:
-        return Response(self._telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    async def _fragment(self, request: Request) -> Response:
-        made = await self._endpoint(request)
-        body = b"" if request.method == "HEAD" else made.body
-        response = Response(body, made.status)
-        response.raw_headers = list(made.headers)
-        return response
-
-    async def _endpoint(self, request: Request) -> Answer:
-        planner, scope = self._live.pages.planner, request.scope
-        name = f"{request.path_params['context']}/{request.path_params['fragment']}"
-        fragment = planner.fragments.get(name)
-        if fragment is None:
-            return problem(404, f"There is no fragment {name}.", html=False)
-        principal, visit = self._visit(scope, fragment.policy.timeout.total)
-        try:
-            call = endpoint.call_for(planner, fragment, scope["query_string"].decode("latin-1"), principal)
-        except (endpoint.BadParameters, PermissionError) as error:
-            return endpoint.fault(error)
-        async with _closing(scope, request.receive) as closed:
-            result = await endpoint.resolved(self._live.resolver, call, visit, closed)
-        return endpoint.answer(call, result, planner, scope)
 
     # --- in process ---------------------------------------------------------------------------------------------------
 
@@ -332,8 +296,12 @@ class Gateway:
             "client": ("127.0.0.1", 0),
             "extensions": {},
         }
-        with self._telemetry.reporting(reports.append):
+        pages = self.live.pages
+        pages.witness = reports.append
+        try:
             await self(scope, receive, send)
+        finally:
+            pages.witness = None
         start, *bodies = sent
         body = b"".join(message.get("body", b"") for message in bodies)
         return Rendered(
@@ -341,26 +309,65 @@ class Gateway:
         )
 
 
-async def _alive(_: Request) -> Response:
-    return PlainTextResponse("alive\n")
+def serve(
+    settings: Settings, *, env: Mapping[str, str], config: Path | None, dev: bool = False, log_format: str | None = None
+) -> None:
+    """Run the gateway until a signal ends it: `bff serve`, and with `dev` `bff dev`."""
+    registry = Registry(settings, env, config=config)
+    log = Log(
+        form="console" if (log_format or settings.logging.format) == "console" else "json",
+        access=settings.logging.access,
+    )
+    log.start()
+    try:
+        gateway = make(settings, registry, log=log, dev=dev)
+        for finding in registry.load().findings:
+            log.finding(finding)
+        run(
+            gateway,
+            settings=settings,
+            drain=gateway.drain,
+            telemetry=gateway.telemetry,
+            on_reload=gateway.reload,
+            ready=lambda url: log.event(
+                "ready", url=url, pages=len(registry.world.pages), fragments=len(registry.world.fragments)
+            ),
+            dev=dev,
+        )
+        log.event("stopped")
+    finally:
+        log.close()
 
 
-@asynccontextmanager
-async def _closing(scope: Scope, receive: Receive) -> AsyncIterator[OnClosed]:
-    """How to learn that the browser has gone: from our own server, or from `receive` on any other."""
-    register = scope.get("extensions", {}).get("bff.closed")
-    if register is not None:
-        yield register
-        return
-    calls: list[Callable[[], None]] = []
+def make(settings: Settings, registry: Registry, *, log: Log, dev: bool = False, fetch: Fetch | None = None) -> Gateway:
+    """The application with everything that the settings name."""
+    drain = Drain()
+    identity, tokens = settings.identity, None
+    if identity.jwt is not None:
+        jwt = identity.jwt
+        rules = Rules(
+            authorization=tuple(jwt.authorization),
+            cookies=tuple(jwt.cookies),
+            keys=jwt.keys,
+            issuer=jwt.issuer,
+            audience=jwt.audience,
+            claim=jwt.claim,
+        )
+        tokens = Tokens(rules)
+    identifier = Identifier(header=identity.header.name, trusted_proxies=settings.trusted_proxies, tokens=tokens)
+    telemetry = Counters(log)
+    gateway = Gateway(
+        settings, registry, telemetry=telemetry, log=log, identifier=identifier, dev=dev, fetch=fetch, drain=drain
+    )
+    telemetry.gauges = Gauges(
+        streams=lambda: drain.streams,
+        entries=lambda: gateway.running.store.entries if gateway.running else 0,
+        bytes=lambda: gateway.running.store.bytes if gateway.running else 0,
+        contexts=lambda: _contexts(registry.world),
+    )
+    return gateway
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        for call in calls:
-            call()
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch)
-        yield calls.append
-        tasks.cancel_scope.cancel()
+def _contexts(world: World) -> list[tuple[str, str, bool]]:
+    owners = {name: context.owner for name, context in world.contexts.items()}
+    return [(name, owners.get(name, ""), good) for name, good in world.loaded.items()]

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bff.gateway.identity import Identity
 from bff.gateway.problems import Answer, Fields, problem
 from bff.gateway.request import Form, Ids, Locales, accepts_html, form, ids, ordered, picked
-from bff.model import Clock, Ended, Outcome, Page, Reason, Report, Result, Telemetry
+from bff.model import Clock, Ended, Outcome, Reason, Report, Result, Telemetry
 from bff.page.call import Visit
 from bff.page.compose import Composition, Running
 from bff.page.plan import BadQuery, Planned, Planner
@@ -23,7 +24,7 @@ from bff.timer import Timer
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Identify = Callable[[Any, str], tuple[str | None, bool]]
+Identify = Callable[[Any, str], Identity]
 
 MARGIN: Final = 0.05
 """Seconds before a page's deadline at which its open slots end, so that the last byte leaves in time."""
@@ -87,6 +88,7 @@ class Pages:
         self._locales = locales
         self._logs_slots = logs_slots
         self._dev = dev
+        self.witness: Callable[[Report], None] | None = None  # is told of every finished page, slots included
 
     # --- beginning ----------------------------------------------------------------------------------------------------
 
@@ -100,8 +102,8 @@ class Pages:
             return None
         settled = self._settled(turn)
         if isinstance(settled, Answer):
-            self._report(settled_turn := turn, settled.status)
-            return settled.status, settled.headers, b"" if settled_turn.method == "HEAD" else settled.body
+            self._report(turn, settled.status)
+            return settled.status, settled.headers, b"" if turn.method == "HEAD" else settled.body
         if settled.composition.pending:
             scope["bff.turn"] = settled
             return None
@@ -117,11 +119,11 @@ class Pages:
         began = self._clock()
         found = picked(scope["headers"])
         client = scope.get("client") or ("", 0)
-        principal, _ = self._identify(scope["headers"], client[0])
+        identity = self._identify(scope["headers"], client[0])
         locale = self._locales.negotiate(found.get(b"accept-language", b""))
         query: bytes = scope["query_string"]
         try:
-            planned = self.planner.find(scope["raw_path"], query, principal, locale)
+            planned = self.planner.find(scope["raw_path"], query, identity.principal, locale)
         except BadQuery as bad:
             return problem(400, str(bad), html=accepts_html(scope))
         if planned is None:
@@ -129,7 +131,8 @@ class Pages:
         wanted = form(found.get(b"accept", b""))
         made = ids(found, trusted=self._trusted(client[0]))
         visit = Visit(
-            principal=principal,
+            principal=identity.principal,
+            unverified=identity.unverified,
             locale=locale,
             fields=scope["headers"],
             trace=made.trace,
@@ -337,21 +340,22 @@ class Pages:
 
     def _report(self, turn: Turn, status: int) -> None:
         composition = turn.composition
-        page: Page = composition.planned.plan.page
-        self._telemetry.page(
-            Report(
-                page=page.name,
-                method=turn.method,
-                path=turn.path,
-                status=status,
-                seconds=self._clock() - turn.began,
-                first_byte=turn.first_byte,
-                slots=turn.before + composition.ended() if self._logs_slots else (),
-                request_id=turn.ids.request,
-                principal=turn.visit.principal is not None,
-                disconnected=turn.lost,
-            )
+        told = self._logs_slots or self.witness is not None
+        report = Report(
+            page=composition.planned.plan.page.name,
+            method=turn.method,
+            path=turn.path,
+            status=status,
+            seconds=self._clock() - turn.began,
+            first_byte=turn.first_byte,
+            slots=turn.before + composition.ended() if told else (),
+            request_id=turn.ids.request,
+            principal=turn.visit.principal is not None,
+            disconnected=turn.lost,
         )
+        self._telemetry.page(report)
+        if self.witness is not None:
+            self.witness(report)
 
 
 def _status(result: Result) -> int:

@@ -64,7 +64,7 @@ def ids(found: dict[bytes, bytes], *, trusted: bool) -> Ids:
 @lru_cache(maxsize=1024)
 def form(accept: bytes) -> Form:
     """The form of a page that an Accept header prefers; HTML unless a JSON form is named with a higher quality."""
-    if b"json" not in accept:
+    if b"json" not in accept.lower():
         return "html"
     best: tuple[float, int] = (-1.0, 0)
     chosen: Form = "html"

@@ -35,6 +35,7 @@ class Visit:
     """One browser request, as far as fragments may know of it."""
 
     principal: str | None
+    unverified: bool = False  # it sent a credential that nobody verified
     locale: str
     fields: Headers
     trace: bytes  # header lines: traceparent and x-request-id
@@ -52,10 +53,11 @@ class Visit:
     def cookies(self) -> Mapping[str, str]:
         """Cookies by name, the first of duplicates (RFC 6265 §5.4 sends the most specific first)."""
         found: dict[str, str] = {}
-        for pair in self.headers.get("cookie", "").split(";"):
-            name, equals, value = pair.strip().partition("=")
-            if equals and name:
-                found.setdefault(name, value)
+        for line in (value for name, value in self.fields if name == b"cookie"):
+            for pair in line.decode("latin-1").split(";"):
+                name, equals, text = pair.strip().partition("=")
+                if equals and name:
+                    found.setdefault(name, text)
         return found
 
 

@@ -100,7 +100,9 @@ class Resolver:
         return wait
 
     def _variant(self, fragment: Fragment, visit: Visit) -> keys.Variant:
-        return keys.variant(fragment, visit.headers, visit.cookies, visit.principal, visit.locale)
+        return keys.variant(
+            fragment, visit.headers, visit.cookies, visit.principal, visit.locale, unverified=visit.unverified
+        )
 
     def _without_asking(self, call: Call, entry: Entry | None, use: serve.Use, now: float) -> Result:
         kept = entry if use is not serve.Use.NOTHING and call.policy.state == "stored" else None

@@ -238,16 +238,17 @@ class _JsonForm:
     def __init__(self, composition: Composition, clock: Clock) -> None:
         self._composition = composition
         self._clock = clock
-        self._told = 0
+        self._told = False
         self.complete = False
 
     def _finished(self) -> list[Running]:
         """The slots that ended since the last call, embedded ones included."""
         composition = self._composition
         found: list[Running] = []
-        queue = [r for r in composition.slots[self._told :] if r.result is not None] if self._told == 0 else []
-        self._told = 1
-        queue += composition.take()
+        queue = composition.take()
+        if not self._told:  # what the store held has ended without ever arriving
+            self._told = True
+            queue = [running for running in composition.slots if running.result is not None]
         while queue:
             running = queue.pop(0)
             found.append(running)
@@ -275,12 +276,15 @@ class NdjsonWriter(_JsonForm):
         if not self._begun:
             self._begun = True
             lines.append(self._plan())
-            lines += [line(r, r.interim, final=False) for r in self._composition.slots if r.interim is not None]
+            lines += [line(r, r.interim, final=False) for r in self._running_on() if r.interim is not None]
         lines += [line(running, running.result) for running in self._finished() if running.result is not None]
         if self._composition.pending == 0 and not self._composition.arrived:
             lines.append({"done": True, "ms": self._milliseconds()})
             self.complete = True
         return b"".join(encode(each) + b"\n" for each in lines)
+
+    def _running_on(self) -> list[Running]:
+        return [r for r in self._composition.slots if r.result is None]
 
     def _plan(self) -> dict[str, Any]:
         composition = self._composition

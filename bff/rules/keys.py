@@ -38,7 +38,13 @@ def base(fragment: str, values: Values, *, primary: bool = False) -> str:
 
 
 def variant(
-    fragment: Fragment, headers: Mapping[str, str], cookies: Mapping[str, str], principal: str | None, locale: str
+    fragment: Fragment,
+    headers: Mapping[str, str],
+    cookies: Mapping[str, str],
+    principal: str | None,
+    locale: str,
+    *,
+    unverified: bool = False,
 ) -> Variant:
     """What `forward` sends of this request, and the key it makes.
 
@@ -62,7 +68,8 @@ def variant(
     if private and principal is not None:
         keyed.append(f"principal:{quote(principal, safe='')}")
     key = "#" + "&".join(keyed) if keyed else ""
-    return Variant("".join(lines).encode("latin-1"), key, not private or principal is not None)
+    shareable = not private or (principal is not None and not unverified)
+    return Variant("".join(lines).encode("latin-1"), key, shareable)
 
 
 def values(params: Mapping[str, Param], given: Mapping[str, Sequence[str]]) -> Values | None:

@@ -1,0 +1,47 @@
+from bff.markup.patch import bare, mark, patch, reserve_rule, wrapper
+from bff.model import NONCE, Markup
+from tests.build import slot
+
+WRAPPER = wrapper(slot(2, "discovery/course-card", attributes=' class="a"', load="visible"), "s2")
+
+
+def test_an_answer_is_wrapped_with_its_state() -> None:
+    assert (
+        WRAPPER.open("fresh") == b'<bff-fragment name="discovery/course-card" data-slot="s2" state="fresh" class="a">'
+    )
+    assert WRAPPER.loading == (
+        b'<bff-fragment name="discovery/course-card" data-slot="s2" state="loading" aria-busy="true" class="a">'
+    )
+
+
+def test_a_copy_says_its_age() -> None:
+    assert b' state="stale" age="37"' in WRAPPER.open("stale", age=37.0)
+    assert b' state="fresh" age="0"' in WRAPPER.open("fresh", age=0.0)
+
+
+def test_pending_says_where_to_ask_and_when() -> None:
+    tag = WRAPPER.open("pending", src="/_bff/fragments/a/b?x=1&y=2", retry_after=3)
+    assert b' src="/_bff/fragments/a/b?x=1&amp;y=2" load="visible" retry-after="3"' in tag
+
+
+def test_omitted_is_hidden() -> None:
+    assert b' state="omitted" hidden' in WRAPPER.open("omitted")
+
+
+def test_markers_and_templates_bear_the_responses_suffix() -> None:
+    assert mark("s2", "k7f3qa") == b'<?start name="s2.k7f3qa">'
+    assert patch("s2", "k7f3qa") == b'<template for="s2.k7f3qa">'
+
+
+def test_reserved_height() -> None:
+    assert reserve_rule("s2", "120px") == "bff-fragment[data-slot=s2]:not([hidden]){display:flow-root;min-height:120px}"
+
+
+def test_bare_markup_has_no_nonce() -> None:
+    assert bare(Markup(parts=(b"<p>",), flat=b"<p>")) == [b"<p>"]
+    inner = slot(1)
+    markup = Markup(
+        parts=(b'<b>"</b><script nonce="', NONCE, b'">1</script><style nonce="', NONCE, b'"></style>', inner, b"!"),
+        flat=None,
+    )
+    assert bare(markup) == [b'<b>"</b><script', b">1</script><style", b"></style>", inner, b"!"]

@@ -1,0 +1,39 @@
+import pytest
+
+from bff.page.routes import Routes
+from tests.build import document, page
+
+ROUTES = Routes(
+    [
+        page(document(), route, name=f"x/{at}")
+        for at, route in enumerate(
+            ["/", "/a/{x}", "/a/b", "/a/{x}/c", "/{rest:path}", "/a/{x}/{rest:path}", "/f/{n}.html"]
+        )
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "given"),
+    [
+        ("/", "/", {}),
+        ("/a/b", "/a/b", {}),
+        ("/a/q", "/a/{x}", {"x": "q"}),
+        ("/a/q/c", "/a/{x}/c", {"x": "q"}),
+        ("/a/q/d/e", "/a/{x}/{rest:path}", {"x": "q", "rest": "d/e"}),
+        ("/z/y", "/{rest:path}", {"rest": "z/y"}),
+        ("/a/b%2Fc", "/a/{x}", {"x": "b/c"}),
+        ("/a/%C3%A9", "/a/{x}", {"x": "é"}),
+        ("/f/1.html", "/f/{n}.html", {"n": "1"}),
+        ("/a/", "/{rest:path}", {"rest": "a/"}),
+    ],
+)
+def test_the_most_specific_route_wins(path: str, route: str, given: dict[str, str]) -> None:
+    found = ROUTES.find(path)
+    assert found is not None
+    assert (found[0].route, found[1]) == (route, given)
+
+
+def test_no_page_and_undecodable_text() -> None:
+    assert ROUTES.find("/a/%ff") is None
+    assert Routes([]).find("/") is None

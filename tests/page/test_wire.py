@@ -1,0 +1,278 @@
+import json
+from typing import Any
+
+from selectolax.lexbor import LexborHTMLParser
+
+from bff.model import NONCE, Hole
+from bff.page.compose import Composition
+from bff.page.wire import HtmlWriter, JsonWriter, NdjsonWriter
+from tests.build import World, document, fragment, int_param, page, slot
+
+A, B = fragment("shop/a"), fragment("shop/b")
+JSON = fragment("shop/j", source="json", params={"n": int_param("n")})
+ALL = {"shop/a": A, "shop/b": B, "shop/j": JSON}
+KEEP = {"cache.fresh": "10s", "cache.stale_while_revalidate": "1m"}
+
+
+def begun(world: World, **more: Any) -> tuple[Composition, HtmlWriter]:
+    composition = world.compose(principal=more.pop("principal", None))
+    composition.begin(ordered=bool(more.get("ordered")))
+    return composition, HtmlWriter(composition, nonce="N0", suffix="k7f3qa", **more)
+
+
+def test_everything_before_the_first_answer_is_flushed_with_placeholders() -> None:
+    world = World(
+        page(document(b"<main>", slot(1, "shop/a", placeholder=(b"<p>Loading</p>",)), b"</main>")), fragments=ALL
+    )
+    _, writer = begun(world)
+    assert writer.advance().endswith(
+        b'<main><?start name="s1.k7f3qa"><bff-fragment name="shop/a" data-slot="s1" state="loading" aria-busy="true">'
+        b"<p>Loading</p></bff-fragment><?end></main>"
+    )
+    assert writer.advance() == b""
+    world.upstreams.to("/a").reply(b"<b>hi</b>")
+    assert writer.advance() == (
+        b'<template for="s1.k7f3qa"><bff-fragment name="shop/a" data-slot="s1" state="fresh"><b>hi</b></bff-fragment>'
+        b"</template><wbr hidden></body></html>"
+    )
+    assert writer.complete
+
+
+def test_late_fragments_come_in_the_order_of_arrival() -> None:
+    world = World(page(document(slot(1, "shop/a"), slot(2, "shop/b"))), fragments=ALL)
+    _, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/b").reply(b"B")
+    world.upstreams.to("/a").reply(b"A")
+    out = writer.advance()
+    assert out.index(b'for="s2.') < out.index(b'for="s1.')
+    assert writer.complete
+
+
+def test_a_core_slot_holds_the_stream_and_stands_in_place() -> None:
+    world = World(page(document(b"1", slot(1, "shop/a", kind="core"), b"2")), fragments=ALL)
+    _, writer = begun(world)
+    first = writer.advance()
+    assert first.endswith(b"<body>1")
+    world.upstreams.to("/a").reply(b"A")
+    assert (
+        writer.advance() == b'<bff-fragment name="shop/a" data-slot="s1" state="fresh">A</bff-fragment>2</body></html>'
+    )
+
+
+def test_while_core_is_awaited_what_arrives_is_written_where_its_marker_is_reachable() -> None:
+    shell = document(b"<main>", slot(1, "shop/a"), b"<section>", slot(2, "shop/b", kind="core"), b"</section></main>")
+    world = World(page(shell), fragments=ALL)
+    _, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/a").reply(b"A")
+    assert writer.advance() == b"", "a template inside <section> would never reach a marker outside of it"
+    world.upstreams.to("/b").reply(b"B")
+    assert b'<template for="s1.k7f3qa">' in writer.advance()
+    shell = document(b"<main>", slot(1, "shop/a"), slot(2, "shop/b", kind="core"), b"</main>")
+    world = World(page(shell), fragments=ALL)
+    _, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/a").reply(b"A")
+    assert writer.advance().startswith(b'<template for="s1.k7f3qa">')
+
+
+def test_ordered_pages_have_no_markers() -> None:
+    world = World(page(document(slot(1, "shop/a"), b"-", slot(2, "shop/b"))), fragments=ALL)
+    _, writer = begun(world, ordered=True)
+    first = writer.advance()
+    world.upstreams.to("/b").reply(b"B")
+    assert writer.advance() == b""
+    world.upstreams.to("/a").reply(b"A")
+    out = first + writer.advance()
+    assert b"<?start" not in out
+    assert b"<template" not in out
+    assert out.index(b">A<") < out.index(b">B<")
+
+
+def test_without_a_wrapper_an_answer_stands_alone_and_a_missing_one_is_nothing() -> None:
+    world = World(
+        page(document(b"[", slot(1, "shop/a", wrap=False), b"|", slot(2, "shop/b", wrap=False), b"]")), fragments=ALL
+    )
+    _, writer = begun(world)
+    first = writer.advance()
+    world.upstreams.to("/a").reply(b"A")
+    second = writer.advance()
+    world.upstreams.to("/b").fail()
+    assert (first + second + writer.advance()).endswith(b"<body>[A|]</body></html>")
+
+
+def test_outcomes_show_in_the_wrapper() -> None:
+    world = World(page(document(slot(1, "shop/a", placeholder=(b"wait",)), slot(2, "shop/b"))), fragments=ALL)
+    composition, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/b").fail()
+    composition.expire()
+    out = writer.advance()
+    assert b'data-slot="s2" state="omitted" hidden></bff-fragment>' in out
+    assert b'data-slot="s1" state="pending" src="/_bff/fragments/shop/a">wait</bff-fragment>' in out
+
+
+def test_the_primarys_own_head_elements_replace_the_shells() -> None:
+    shell = page(
+        document(slot(1, "shop/a", kind="primary")),
+    )
+    world = World(shell, fragments=ALL)
+    _, writer = begun(world)
+    world.upstreams.to("/a").reply(b'<title>Mine</title><meta name="description" content="d"><p>x</p>')
+    out = writer.advance()
+    assert b"<title>Mine</title>" in out
+    assert b"<title>T</title>" not in out
+    assert b'<meta name="description" content="d"></head>' in out
+    assert b'state="fresh"><p>x</p></bff-fragment>' in out
+
+
+def test_scripts_of_late_fragments_get_this_responses_nonce() -> None:
+    world = World(page(document(slot(1, "shop/a"))), fragments=ALL)
+    _, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/a").reply(b"<script>1</script>")
+    assert b'<script nonce="N0">1</script>' in writer.advance()
+
+
+def test_the_shells_nonces_and_language_are_filled_in() -> None:
+    shell = document(b'<i lang="', Hole("lang"), b'"></i><script nonce="', NONCE, b'">0</script>')
+    _, writer = begun(World(page(shell)))
+    out = writer.advance()
+    assert b'<i lang="en"></i><script nonce="N0">0</script>' in out
+    assert writer.complete
+
+
+def test_reserved_heights_stand_in_one_style_and_the_module_is_there_where_something_is_late() -> None:
+    world = World(page(document(slot(1, "shop/a", reserve="120px"), slot(2, "shop/b", kind="core"))), fragments=ALL)
+    _, writer = begun(world)
+    out = writer.advance()
+    assert (
+        b'<style nonce="N0">bff-fragment[data-slot=s1]:not([hidden]){display:flow-root;min-height:120px}</style>' in out
+    )
+    assert out.count(b"<style") == 1
+    assert b'<script type="module" async src="/_bff/static/bff.js"></script></head>' in out
+    _, writer = begun(World(page(document(slot(1, "shop/a", kind="core"))), fragments=ALL))
+    assert b"bff.js" not in writer.advance()
+
+
+def test_the_tail_stands_before_the_end() -> None:
+    _, writer = begun(World(page(document(b"x"))), tail=lambda: b"<!--tail-->")
+    assert writer.advance().endswith(b"x<!--tail--></body></html>")
+
+
+def test_a_stale_copy_in_place_is_replaced_in_the_same_response() -> None:
+    made = fragment("shop/a", layer=KEEP)
+    world = World(page(document(slot(1, "shop/a", then_fresh=True))), fragments={"shop/a": made})
+    composition, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/a").reply(b"one")
+    writer.advance()
+    world.loop.advance(12)
+    composition, writer = begun(world)
+    out = writer.advance()
+    assert b'<?start name="s1.k7f3qa"><bff-fragment name="shop/a" data-slot="s1" state="stale" age="12">one' in out
+    world.upstreams.to("/a").reply(b"two")
+    assert b'<template for="s1.k7f3qa"><bff-fragment name="shop/a" data-slot="s1" state="fresh">two' in writer.advance()
+    lines = NdjsonWriter(composition, world.loop.time)
+    assert b'"final":false' not in lines.advance()
+
+
+def test_then_fresh_in_lines_says_that_more_comes() -> None:
+    made = fragment("shop/a", layer=KEEP)
+    world = World(page(document(slot(1, "shop/a", then_fresh=True))), fragments={"shop/a": made})
+    begun(world)
+    world.upstreams.to("/a").reply(b"one")
+    world.loop.advance(12)
+    composition = world.compose()
+    composition.begin()
+    lines = NdjsonWriter(composition, world.loop.time)
+    first = [json.loads(line) for line in lines.advance().splitlines()]
+    assert first[1]["final"] is False
+    assert first[1]["html"] == "one"
+    world.upstreams.to("/a").reply(b"two")
+    rest = [json.loads(line) for line in lines.advance().splitlines()]
+    assert [line.get("html") for line in rest] == ["two", None]
+    assert "final" not in rest[0]
+    assert rest[1]["done"] is True
+
+
+def test_lines_as_slots_end() -> None:
+    shell = document(slot(1, "shop/a", key="a"), slot(2, "shop/j", key="j", params=(("n", ("7",)),)))
+    world = World(page(shell), fragments=ALL)
+    composition = world.compose()
+    composition.begin()
+    writer = NdjsonWriter(composition, world.loop.time)
+    (plan,) = [json.loads(line) for line in writer.advance().splitlines()]
+    assert plan == {
+        "page": "shop/p",
+        "principal": False,
+        "slots": [
+            {"slot": "s1", "as": "a", "fragment": "shop/a", "params": {}},
+            {"slot": "s2", "as": "j", "fragment": "shop/j", "params": {"n": 7}},
+        ],
+    }
+    world.upstreams.to("/j/7").reply(b'{"x": "\xe2\x80\xa8"}', kind=b"application/json")
+    (line,) = [json.loads(line) for line in writer.advance().splitlines()]
+    assert (line["slot"], line["outcome"], line["reason"], line["status"], line["data"]) == (
+        "s2",
+        "fresh",
+        "ok",
+        200,
+        {"x": "\u2028"},
+    )
+    assert "html" not in line
+    world.upstreams.to("/a").reply(b"<script>1</script>")
+    line, done = [json.loads(line) for line in writer.advance().splitlines()]
+    assert line["html"] == "<script>1</script>"
+    assert done["done"] is True
+    assert writer.complete
+
+
+def test_one_document_when_all_have_ended() -> None:
+    shell = document(slot(1, "shop/a", key="a"), slot(2, "shop/b", key="b", load="click"))
+    world = World(page(shell), fragments=ALL)
+    composition = world.compose()
+    composition.begin()
+    writer = JsonWriter(composition, world.loop.time)
+    assert writer.advance() == b""
+    world.upstreams.to("/a").fail()
+    found = json.loads(writer.advance())
+    assert list(found) == ["page", "principal", "slots", "ms"]
+    assert found["slots"]["a"]["outcome"] == "omitted"
+    assert found["slots"]["b"] | {"ms": 0} == {
+        "slot": "s2",
+        "as": "b",
+        "fragment": "shop/b",
+        "outcome": "pending",
+        "reason": "load",
+        "ms": 0,
+        "src": "/_bff/fragments/shop/b",
+    }
+
+
+def test_embedded_slots_name_their_parent_in_json() -> None:
+    outer = fragment("shop/outer", embeds=("shop/a",))
+    world = World(page(document(slot(1, "shop/outer", key="outer"))), fragments={"shop/outer": outer, **ALL})
+    composition = world.compose()
+    composition.begin()
+    writer = JsonWriter(composition, world.loop.time)
+    world.upstreams.to("/outer").reply(b'<bff-fragment name="shop/a"></bff-fragment>')
+    assert writer.advance() == b""
+    world.upstreams.to("/a").reply(b"<i>in</i>")
+    found = json.loads(writer.advance())
+    (inner,) = [value for value in found["slots"].values() if value["fragment"] == "shop/a"]
+    assert inner["parent"] == "s1"
+
+
+def test_whatever_fragments_do_the_document_is_whole() -> None:
+    world = World(page(document(slot(1, "shop/a"), b"<p id=end>end</p>", slot(2, "shop/b"))), fragments=ALL)
+    _, writer = begun(world)
+    out = writer.advance()
+    world.upstreams.to("/a").reply(b'</template><template for="s2.k7f3qa">HIJACK<!-- <?end> <script>')
+    world.upstreams.to("/b").reply(b"B")
+    out += writer.advance()
+    tree = LexborHTMLParser(out.decode())
+    assert len(tree.css("template[for]")) == 2
+    assert len(tree.css("#end")) == 1
+    assert out.endswith(b"</body></html>")

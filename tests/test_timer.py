@@ -1,0 +1,77 @@
+import asyncio
+from typing import cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bff.timer import TICK, Timer
+from tests.build import VirtualLoop
+
+
+def made() -> tuple[VirtualLoop, Timer]:
+    loop = VirtualLoop()
+    return loop, Timer(cast(asyncio.AbstractEventLoop, loop))
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=20))
+def test_never_early_and_at_most_a_tick_late(delays: list[float]) -> None:
+    loop, timer = made()
+    fired: dict[int, float] = {}
+    for at, delay in enumerate(delays):
+        timer.at(delay, lambda at=at: fired.setdefault(at, loop.time()))  # type: ignore[misc]
+    loop.advance(4)
+    assert all(delay <= fired[at] + 1e-9 for at, delay in enumerate(delays))
+    assert all(fired[at] <= delay + 2 * TICK + 1e-9 for at, delay in enumerate(delays))
+
+
+def test_a_cancelled_deadline_does_not_fire() -> None:
+    loop, timer = made()
+    fired: list[str] = []
+    kept = timer.at(0.1, lambda: fired.append("kept"))
+    gone = timer.at(0.1, lambda: fired.append("gone"))
+    gone.cancel()
+    gone.cancel()
+    loop.advance(1)
+    kept.cancel()
+    assert fired == ["kept"]
+
+
+def test_a_callback_may_disarm_its_neighbour() -> None:
+    loop, timer = made()
+    fired: list[str] = []
+    deadlines = []
+
+    def fire() -> None:
+        fired.append("x")
+        for each in deadlines:
+            each.cancel()
+
+    deadlines += [timer.at(0.1, fire), timer.at(0.1, fire)]
+    loop.advance(1)
+    assert fired == ["x"]
+
+
+def test_the_loop_sleeps_while_nothing_is_armed() -> None:
+    loop, timer = made()
+    timer.at(0.05, lambda: None)
+    loop.advance(0.2)
+    assert loop.idle
+    timer.at(loop.time() + 0.05, lambda: None)
+    assert not loop.idle
+    timer.close()
+    assert loop.idle
+
+
+def test_a_passed_time_fires_in_the_next_tick() -> None:
+    loop, timer = made()
+    loop.advance(5)
+    fired: list[float] = []
+    timer.at(1, lambda: fired.append(loop.time()))
+    loop.advance(0.1)
+    assert fired
+    assert fired[0] - 5 <= 2 * TICK
+
+
+def test_closing_an_idle_timer_is_nothing() -> None:
+    _, timer = made()
+    timer.close()
