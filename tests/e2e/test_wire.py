@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
-from tests.e2e.conftest import Process, Serve, Site
+from tests.e2e.gateway import Process, Serve, Site
 from tests.fakes import FakeContext, answering, free_port, until
 
 pytestmark = pytest.mark.anyio
