@@ -149,7 +149,7 @@ TEMPLATES = {
 """,
     "missing": """\
 <title>{{ title }} · Halyard</title>
-<section class="basket"><h1>{{ title }}</h1><p class="lead">{{ text }}</p><p class="acts"><a class="button primary" href="/basket">My basket</a> <a class="button" href="/login">Switch user</a></p></section>
+<section class="basket"><h1>{{ title }}</h1><p class="lead">{{ text }}</p><p class="acts left"><a class="button primary" href="/basket">My basket</a> <a class="button" href="/login">Switch user</a></p></section>
 """,
     "buy": """\
 <section class="buy" aria-label="Enrol"><p class="price"><b>${{ line.price }}</b> <span>verified seat</span></p>

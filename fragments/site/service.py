@@ -93,10 +93,10 @@ async def exchange(port: int, line: str) -> dict[str, Any]:
 
 TEMPLATES = {
     "account": """\
-<nav class="who" aria-label="Account">{% if user %}<span>Signed in as <b>{{ user }}</b></span> <a href="/login">Switch</a>{% else %}<span>Just looking</span> <a href="/login">Sign in</a>{% endif %}</nav>
+<nav class="who" aria-label="Account">{% if user %}<span><i>Signed in as </i><b>{{ user }}</b></span> <a href="/login">Switch</a>{% else %}<i>Just looking</i> <a href="/login">Sign in</a>{% endif %}</nav>
 """,
     "join": """\
-<aside class="join"><p><b>Grades show up here once somebody is signed in.</b> Try the page as <em>ada</em>, <em>ben</em> or <em>cleo</em>: baskets and grades are private to each.</p><a class="button" href="/login">Choose a user</a></aside>
+<aside class="join"><p><b>Sign in, and your grades show up here.</b> Baskets and grades are private to each user.</p><a class="button" href="/login">Choose a user</a></aside>
 """,
     "login": """\
 <title>Sign in · Halyard</title>
@@ -106,9 +106,9 @@ TEMPLATES = {
 <li><form method="post"><input type="hidden" name="user" value=""><input type="hidden" name="next" value="{{ next }}"><button{% if not user %} aria-current="true"{% endif %}><b>nobody</b><span>a visitor without a name</span></button></form></li></ul></section>
 """,
     "panel": """\
-{% macro panel(states) %}<table class="faults"><caption class="vh">Break a context on purpose</caption><tbody>{% for name, state in states.items() %}
-<tr><th scope="row"><i class="dot {{ state }}" aria-hidden="true"></i>{{ name }}</th><td><form method="post" action="/demo/fault"><input type="hidden" name="context" value="{{ name }}">{% for mode, word in words.items() %}<button name="mode" value="{{ mode }}" aria-pressed="{{ "true" if mode == state else "false" }}" aria-label="{{ name }} {{ word }}">{{ word }}</button>{% endfor %}</form></td></tr>{% endfor %}
-</tbody></table>{% endmacro %}
+{% macro panel(states) %}<ul class="faults">{% for name, state in states.items() %}
+<li><form method="post" action="/demo/fault"><input type="hidden" name="context" value="{{ name }}"><b><i class="dot {{ state }}" aria-hidden="true"></i>{{ name }}</b><span>{% for mode, word in words.items() %}<button name="mode" value="{{ mode }}" aria-pressed="{{ "true" if mode == state else "false" }}" aria-label="{{ name }} {{ word }}">{{ word }}</button>{% endfor %}</span></form></li>{% endfor %}
+</ul>{% endmacro %}
 """,
     "strip": """\
 {% from "panel" import panel with context %}<details class="strip"{% if open %} open{% endif %}><summary><b>Break it</b>{% for name, state in states.items() %}<span class="chip"><i class="dot {{ state }}" aria-hidden="true"></i><span>{{ name }}<span class="vh"> is {{ words.get(state, "not there") }}</span></span></span>{% endfor %}</summary>
