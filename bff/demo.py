@@ -1,7 +1,8 @@
 """The demo's processes: the contexts' services and the gateway, started together and ended together.
 
 Owns every process it starts: each gets a process group of its own, and whatever ends the demo (Ctrl-C, SIGTERM, a child
-that dies) ends all of them before `run` returns. Says what happens through `tell`; knows nothing of registrations.
+that dies) ends all of them before `run` returns. Says what happens through `tell`; of a registration it knows the name and
+where the service answers.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import errno
 import os
 import signal
 import socket
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +23,22 @@ from typing import Final
 import anyio
 from anyio.abc import Process
 
+from bff.model import Context
+
 PATIENCE: Final = 20.0  # seconds until a child must answer; a cold start imports a web framework on a busy machine
 GRACE: Final = 5.0  # seconds between SIGTERM and SIGKILL; the gateway drains in this time
 PAUSE: Final = 0.05  # seconds between two tries to reach a starting child
 KEPT: Final = 8  # last lines of a dead child's output that are shown
+
+CONTROL: Final = 100  # a demo service takes orders at /_fault on its own port plus this, whatever it suffers from
+VICTIM: Final = "discovery"
+FAULTS: Final[Mapping[str, str]] = {
+    "slow&delay=3": "answers 3 s late",
+    "error": "answers 500",
+    "silent": "accepts and says nothing",
+    "down": "refuses connections",
+    "ok": "is well again",
+}
 
 Tell = Callable[[str], None]
 
@@ -54,6 +68,45 @@ class Running:
     child: Child
     process: Process
     last: deque[str]
+
+
+def family(contexts: Iterable[Context], folder: Path, *, port: int, config: Path | None) -> list[Child]:
+    """The services that lie in `folder`, each on the port of its context's upstream, and the gateway on `port`."""
+    children = [
+        Child(
+            name=f"the service of {context.name}",
+            command=(sys.executable, str(folder / context.name / "service.py"), "--port", str(context.upstream.port)),
+            port=context.upstream.port,
+            also=(context.upstream.port + CONTROL,),
+        )
+        for context in contexts
+        if context.upstream is not None and (folder / context.name / "service.py").is_file()
+    ]
+    options = ("--fragments", str(folder), "--host", "127.0.0.1", "--port", str(port))
+    settings = ("--config", str(config)) if config is not None else ()
+    command = (sys.executable, "-m", "bff", "dev", *settings, *options)
+    return [*children, Child(name="the gateway", command=command, port=port, ready="/_bff/readyz", loud=True)]
+
+
+def welcome(contexts: Iterable[Context], port: int) -> Iterator[str]:
+    """Where the demo is, what it is made of, and how to break it."""
+    rows = [(each.name, each.owner, each.upstream.port) for each in contexts if each.upstream is not None]
+    yield f"\n  http://127.0.0.1:{port}/\n"
+    for name, owner, at in rows:
+        yield f"  {name:<18}{owner:<24}http://127.0.0.1:{at}"
+    victim = next((at for name, _, at in rows if name == VICTIM), rows[0][2] if rows else 0)
+    yield "\nBreak one and reload the page; the others do not wait for it:\n"
+    for mode, what in FAULTS.items():
+        yield f"  curl -X POST 'http://127.0.0.1:{victim + CONTROL}/_fault?mode={mode}'".ljust(66) + f"# {what}"
+    yield "\nCtrl-C ends everything.\n"
+
+
+def advice(child: Child, port: int) -> str:
+    """One line on a port that is taken."""
+    mine = (
+        "choose another with --port" if child.loud else f"end what listens there; `ss -ltnp 'sport = :{port}'` names it"
+    )
+    return f"port {port}, which {child.name} needs, is in use; {mine}"
 
 
 def busy(children: Iterable[Child], host: str = "127.0.0.1") -> list[tuple[Child, int]]:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bff.demo import Child, busy, run
+from bff.demo import Child, advice, busy, family, run, welcome
+from bff.model import Upstream
+from tests.worlds import built
 
 pytestmark = pytest.mark.anyio
 
@@ -152,3 +154,61 @@ def test_busy_ports_are_found_before_anything_starts() -> None:
         first = Child(name="discovery", command=(), port=free_port(), also=(port,))
         second = Child(name="ecommerce", command=(), port=free_port())
         assert busy([first, second]) == [(first, port)]
+
+
+# --- what is started, and what is said --------------------------------------------------------------------------------
+
+
+def upstream(port: int) -> Upstream:
+    return Upstream(scheme="http", host="127.0.0.1", port=port, authority=f"127.0.0.1:{port}")
+
+
+CONTEXTS = [
+    built("discovery", upstream=upstream(9102)).context,
+    built("ecommerce", upstream=upstream(9101)).context,
+    built("site").context,
+]
+
+
+def test_each_context_with_a_service_is_a_child_and_the_gateway_comes_last(tmp_path: Path) -> None:
+    for name in ("discovery", "site"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "service.py").touch()
+    service, gateway = family(CONTEXTS, tmp_path, port=8000, config=tmp_path / "bff.yaml")
+    assert service.name == "the service of discovery"
+    assert service.command[1:] == (str(tmp_path / "discovery/service.py"), "--port", "9102")
+    assert (service.port, service.also, service.loud) == (9102, (9202,), False)
+    assert gateway.command[1:4] == ("-m", "bff", "dev")
+    assert gateway.command[4:] == (
+        *("--config", str(tmp_path / "bff.yaml")),
+        *("--fragments", str(tmp_path)),
+        *("--host", "127.0.0.1", "--port", "8000"),
+    )
+    assert (gateway.port, gateway.ready, gateway.loud) == (8000, "/_bff/readyz", True)
+
+
+def test_without_a_settings_file_the_gateway_is_given_none(tmp_path: Path) -> None:
+    (gateway,) = family([], tmp_path, port=8000, config=None)
+    assert "--config" not in gateway.command
+
+
+def test_the_welcome_says_where_what_and_how_to_break_it() -> None:
+    told = "\n".join(welcome(CONTEXTS, 8001))
+    assert "http://127.0.0.1:8001/" in told
+    assert "ecommerce         team-ecommerce          http://127.0.0.1:9101" in told
+    assert "site" not in told
+    assert "curl -X POST 'http://127.0.0.1:9202/_fault?mode=down'" in told
+
+
+def test_without_discovery_the_first_context_is_the_one_to_break() -> None:
+    assert "http://127.0.0.1:9201/_fault" in "\n".join(welcome(CONTEXTS[1:], 8000))
+    assert "ctrl" in "\n".join(welcome([], 8000)).lower()
+
+
+def test_a_taken_port_is_one_line_with_what_to_do() -> None:
+    child = service()
+    assert advice(child, 9102) == (
+        "port 9102, which discovery needs, is in use; end what listens there; `ss -ltnp 'sport = :9102'` names it"
+    )
+    gateway = Child(name="the gateway", command=(), port=8000, loud=True)
+    assert advice(gateway, 8000) == "port 8000, which the gateway needs, is in use; choose another with --port"
