@@ -1,0 +1,186 @@
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from bff.gateway.posts import Posts
+from bff.gateway.problems import Answer
+from bff.model import Forward, Grant, Reason
+from tests.build import World, fragment, slot
+
+pytestmark = pytest.mark.anyio
+
+BASKET = fragment(
+    "shop/basket",
+    forward=Forward(principal="x-user", headers=("x-a",)),
+    grant=Grant(cookies=("csrftoken",), redirects=("https://pay.example",)),
+    layer={"cache.fresh": "1m", "max_body": "1KiB"},
+)
+OTHER = fragment("other/mine", forward=Forward(principal="x-user"), layer={"cache.fresh": "1m"})
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.world = World(fragments={"shop/basket": BASKET, "other/mine": OTHER})
+        self.posts = Posts(fetch=self.world.upstreams, store=self.world.store, telemetry=self.world.seen)
+
+    async def post(
+        self,
+        body: Sequence[bytes] = (b"qty=2",),
+        method: str = "POST",
+        principal: str | None = "ada",
+        *,
+        cross: bool = False,
+        gone: bool = False,
+        **headers: str,
+    ) -> "asyncio.Task[Answer]":
+        messages: list[dict[str, Any]] = [{"type": "http.request", "body": part, "more_body": True} for part in body]
+        messages.append({"type": "http.disconnect"} if gone else {"type": "http.request", "body": b""})
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        call = self.world.planner.call(BASKET, BASKET.policy, {}, slot=slot(1, "shop/basket", kind="primary"))
+        assert call is not None
+        visit = self.world.visit(principal, **{"host": "shop.example", **headers})
+        task = asyncio.ensure_future(self.posts.answer({"method": method}, receive, call, visit, cross=cross))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return task
+
+    def keep(self, made: Any, principal: str, tag: str = "") -> None:
+        """Have the store keep a private answer."""
+        call = self.world.planner.call(made, made.policy, {})
+        assert call is not None
+        self.world.resolver.start(call, self.world.visit(principal), lambda result: None)
+        self.world.upstreams.open[-1].reply(surrogate_key=tag)
+
+
+async def test_the_request_goes_to_the_primary_and_its_answer_comes_back() -> None:
+    desk = Desk()
+    task = await desk.post(
+        content_type="application/x-www-form-urlencoded",
+        origin="http://shop.example",
+        hx_request="true",
+        x_evil="1",
+        x_a="2",
+        cookie="s=1",
+    )
+    flown = desk.world.upstreams.to("/basket")
+    assert flown.ask.method == "POST"
+    assert flown.ask.body == b"qty=2"
+    sent = flown.headers
+    assert sent["content-type"] == "application/x-www-form-urlencoded"
+    assert sent["x-user"] == "ada"
+    assert sent["hx-request"] == "true"
+    assert sent["x-a"] == "2"
+    assert "x-evil" not in sent
+    assert "cookie" not in sent
+    flown.reply(b"<p>ok</p>", 422, set_cookie="csrftoken=1", hx_trigger="x", server="secret")
+    answer = await task
+    head = dict(answer.headers)
+    assert (answer.status, answer.body) == (422, b"<p>ok</p>")
+    assert head[b"set-cookie"] == b"csrftoken=1"
+    assert head[b"hx-trigger"] == b"x"
+    assert b"server" not in head
+    assert head[b"cache-control"] == b"no-store"
+
+
+@pytest.mark.parametrize(
+    ("to", "status"),
+    [("/checkout/1", 303), ("https://pay.example/x", 303), ("https://evil.example", 502), ("//evil", 502)],
+)
+async def test_post_redirect_get(to: str, status: int) -> None:
+    desk = Desk()
+    task = await desk.post()
+    desk.world.upstreams.to("/basket").reply(b"", 303, location=to)
+    answer = await task
+    assert answer.status == status
+    assert dict(answer.headers).get(b"location") == (to.encode() if status == 303 else None)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+    ],
+)
+async def test_another_sites_request_is_refused_unless_the_route_says_otherwise(headers: dict[str, str]) -> None:
+    desk = Desk()
+    assert (await (await desk.post(**headers))).status == 403
+    assert desk.world.upstreams.flown == []
+    task = await desk.post(cross=True, **headers)
+    desk.world.upstreams.to("/basket").reply()
+    assert (await task).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{"sec_fetch_site": "same-origin"}, {"sec_fetch_site": "none"}, {"origin": "http://shop.example"}, {}]
+)
+async def test_our_own_sites_requests_pass(headers: dict[str, str]) -> None:
+    desk = Desk()
+    task = await desk.post(**headers)
+    desk.world.upstreams.to("/basket").reply()
+    assert (await task).status == 200
+
+
+async def test_too_large_gone_and_unknown_methods() -> None:
+    desk = Desk()
+    assert (await (await desk.post([b"x" * 600, b"x" * 600]))).status == 413
+    assert (await (await desk.post(gone=True))).status == 400
+    refused = await (await desk.post(method="BREW"))
+    assert refused.status == 405
+    assert b"allow" in dict(refused.headers)
+    assert desk.world.upstreams.flown == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"), [(Reason.TIMEOUT, 504), (Reason.CONCURRENCY, 503), (Reason.CONNECT, 502)]
+)
+async def test_failures_are_problems(reason: Reason, status: int) -> None:
+    desk = Desk()
+    task = await desk.post()
+    desk.world.upstreams.to("/basket").fail(reason)
+    answer = await task
+    assert answer.status == status
+    assert json.loads(answer.body)["status"] == status
+
+
+async def test_a_change_expires_that_contexts_private_entries_of_the_principal() -> None:
+    desk = Desk()
+    desk.keep(BASKET, "ada")
+    desk.keep(BASKET, "bob")
+    desk.keep(OTHER, "ada")
+    assert desk.world.store.entries == 3
+    task = await desk.post()
+    desk.world.upstreams.to("/basket").reply(b"", 303, location="/x")
+    await task
+    assert desk.world.store.entries == 2
+    task = await desk.post()
+    desk.world.upstreams.to("/basket").reply(b"", 500)
+    await task
+    assert desk.world.store.entries == 2
+
+
+async def test_a_change_expires_the_tags_that_it_names() -> None:
+    desk = Desk()
+    desk.keep(BASKET, "bob", "basket:7")
+    task = await desk.post()
+    desk.world.upstreams.to("/basket").reply(b"", bff_changed="basket:7 basket:8")
+    await task
+    assert desk.world.store.entries == 0
+
+
+async def test_the_exchange_ends_with_the_request() -> None:
+    desk = Desk()
+    task = await desk.post()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert desk.world.upstreams.flown[0].cancelled
+    assert desk.world.seen.inflight_now == 0

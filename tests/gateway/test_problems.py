@@ -1,0 +1,23 @@
+import json
+
+from bff.gateway.problems import problem
+
+
+def test_a_problem_for_programs() -> None:
+    made = problem(503, "Come back later.", html=False, headers=[(b"retry-after", b"1")])
+    assert json.loads(made.body) == {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": "Come back later.",
+    }
+    head = dict(made.headers)
+    assert head[b"content-type"] == b"application/problem+json"
+    assert head[b"retry-after"] == b"1"
+    assert int(head[b"content-length"]) == len(made.body)
+
+
+def test_a_page_for_people_escapes_what_it_says() -> None:
+    made = problem(404, "<script>", html=True)
+    assert b"&lt;script&gt;" in made.body
+    assert b"<h1>Not Found</h1>" in made.body

@@ -1,0 +1,122 @@
+from typing import Any
+
+import pytest
+
+from bff.errors import TemplateFailed
+from bff.markup.check import Checker
+from bff.model import Meta, Reply, Timing
+from bff.upstream.sources.content import SLOW, Content, Unreadable, content_type, rfc3339
+from bff.upstream.sources.html import HtmlSource
+from bff.upstream.sources.json import JsonSource, timestamp
+from tests.build import fragment
+
+
+def reply(body: bytes, kind: bytes = b"text/html; charset=utf-8", **headers: str) -> Reply:
+    fields = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+    return Reply(200, [(b"content-type", kind), *fields], body, Timing())
+
+
+def test_content_types_are_compared_without_parameters_and_case() -> None:
+    assert content_type(reply(b"", b"Text/HTML; x=y")) == "text/html"
+    assert content_type(Reply(200, [], b"", Timing())) == ""
+
+
+@pytest.mark.parametrize("kind", [b"text/plain", b"application/json", b"application/xhtml+xml", b""])
+def test_html_is_text_html(kind: bytes) -> None:
+    read = HtmlSource(Checker()).read(fragment(), reply(b"<p></p>", kind), {}, head=False)
+    assert isinstance(read, Unreadable)
+
+
+def test_a_small_repair_is_made_at_once_and_a_large_one_in_a_thread() -> None:
+    source = HtmlSource(Checker())
+    small = source.read(fragment(), reply(b"<p>x"), {}, head=False)
+    assert isinstance(small, Content)
+    assert small.markup is not None
+    assert small.markup.flat == b"<p>x</p>"
+    large = source.read(fragment(), reply(b"<p>" + b"x" * SLOW), {}, head=False)
+    assert callable(large)
+    made = large()
+    assert isinstance(made, Content)
+    assert made.markup is not None
+    assert made.markup.flat == b"<p>" + b"x" * SLOW + b"</p>"
+    again = source.read(fragment(), reply(b"<p>" + b"x" * SLOW), {}, head=False)
+    assert isinstance(again, Content), "what was repaired is remembered"
+
+
+def template(data: Any, params: Any, meta: Meta) -> str:
+    return f"<p>{data['title']}, {params['n']}, {meta.as_of}, {meta.date}</p>"
+
+
+def test_json_is_kept_and_rendered() -> None:
+    made = fragment(source="json", template=template, as_of="course.modified")
+    answer = reply(
+        b'{"title": "T", "course": {"modified": "2026-01-02T03:04:05Z"}}',
+        b"application/json",
+        date="Fri, 02 Jan 2026 05:00:00 GMT",
+    )
+    read = JsonSource(Checker()).read(made, answer, {"n": 1}, head=False)
+    assert isinstance(read, Content)
+    assert read.markup is not None
+    assert read.markup.flat == b"<p>T, 1, 2026-01-02T03:04:05Z, 2026-01-02T05:00:00Z</p>"
+    assert read.data == answer.body
+    assert read.as_of == 1767323045
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"), [(b"{", b"application/json"), (b"{}", b"text/html"), (b"\xff", b"application/json")]
+)
+def test_what_is_no_json(body: bytes, kind: bytes) -> None:
+    assert isinstance(
+        JsonSource(Checker()).read(fragment(source="json"), reply(body, kind), {}, head=False), Unreadable
+    )
+
+
+def test_without_a_template_json_is_data_alone() -> None:
+    read = JsonSource(Checker()).read(fragment(source="json"), reply(b"[1]", b"application/ld+json"), {}, head=False)
+    assert read == Content(data=b"[1]")
+
+
+def failing(data: Any, params: Any, meta: Meta) -> str:
+    raise TemplateFailed("card.html:3: 'title' is undefined")
+
+
+def test_a_template_that_fails_is_an_unreadable_answer() -> None:
+    read = JsonSource(Checker()).read(
+        fragment(source="json", template=failing), reply(b"{}", b"application/json"), {}, head=False
+    )
+    assert read == Unreadable("card.html:3: 'title' is undefined")
+
+
+def test_a_large_document_is_read_in_a_thread_and_its_markup_repaired() -> None:
+    made = fragment(source="json", template=lambda data, params, meta: "<b>" + data["x"])
+    body = b'{"x": "' + b"y" * SLOW + b'"}'
+    read = JsonSource(Checker()).read(made, reply(body, b"application/json"), {}, head=False)
+    assert callable(read)
+    done = read()
+    assert isinstance(done, Content)
+    assert done.markup is not None
+    assert done.markup.flat is not None
+    assert done.markup.flat.endswith(b"y</b>")
+
+
+@pytest.mark.parametrize(
+    ("data", "path", "found"),
+    [
+        ({"a": {"b": 5}}, "a.b", 5.0),
+        ({"a": [{"b": "1970-01-01T00:00:10"}]}, "a.0.b", 10.0),
+        ({"a": "1970-01-01T01:00:10+01:00"}, "a", 10.0),
+        ({"a": "no date"}, "a", None),
+        ({"a": True}, "a", None),
+        ({"a": None}, "a", None),
+        ({"a": 1}, "a.b", None),
+        ({"a": []}, "a.0", None),
+        ({}, "a", None),
+        (5, "", None),
+    ],
+)
+def test_the_sources_own_timestamp(data: Any, path: str, found: float | None) -> None:
+    assert timestamp(data, path) == found
+
+
+def test_times_are_rfc_3339() -> None:
+    assert rfc3339(0) == "1970-01-01T00:00:00Z"
