@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -168,6 +169,8 @@ async def serve(fault: Fault, *, host: str, port: int) -> None:
     await listen(True)
     control = server(fault.control, port + 100)
     task = await control.start()
+    sys.stdout.write(f"http://{host}:{port}/ and, to break it, http://{host}:{port + 100}/_fault\n")
+    sys.stdout.flush()
     await stop.wait()
     await listen(False)
     await control.cut(task)

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -52,7 +53,7 @@ class Catalog:
         self.now = now
         self.organizations: Mapping[str, str] = source["organizations"]
         self.names: Mapping[str, str] = source["subjects"]
-        self.modified = (now - timedelta(days=2)).replace(microsecond=0)
+        self.modified = (now - timedelta(days=2)).replace(hour=5, minute=30, second=0, microsecond=0)
         self.written = {f"{c['org']}+{c['number']}": c for c in source["courses"]}
         self.courses = {key: self.course(key, written) for key, written in self.written.items()}
         self.runs = {run["key"]: run for course in self.courses.values() for run in course["course_runs"]}
@@ -407,6 +408,8 @@ async def serve(fault: Fault, *, host: str, port: int) -> None:
     await listen(True)
     control = server(fault.control, port + 100)
     task = await control.start()
+    sys.stdout.write(f"http://{host}:{port}/ and, to break it, http://{host}:{port + 100}/_fault\n")
+    sys.stdout.flush()
     await stop.wait()
     await listen(False)
     await control.cut(task)

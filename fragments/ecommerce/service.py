@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -186,9 +187,7 @@ class Shop:
 
     def mine(self, request: Request) -> Basket:
         user = self.user(request)
-        return next(basket for basket in self.baskets.values() if basket.owner == user) if user in {
-            basket.owner for basket in self.baskets.values()
-        } else self.baskets["6"]  # fmt: skip
+        return next((basket for basket in self.baskets.values() if basket.owner == user), self.baskets["6"])
 
     async def show(self, request: Request) -> Response:
         found = self.find(request)
@@ -365,6 +364,8 @@ async def serve(fault: Fault, *, host: str, port: int) -> None:
     await listen(True)
     control = server(fault.control, port + 100)
     task = await control.start()
+    sys.stdout.write(f"http://{host}:{port}/ and, to break it, http://{host}:{port + 100}/_fault\n")
+    sys.stdout.flush()
     await stop.wait()
     await listen(False)
     await control.cut(task)

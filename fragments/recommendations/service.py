@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -180,6 +181,8 @@ async def serve(fault: Fault, *, host: str, port: int) -> None:
     await listen(True)
     control = server(fault.control, port + 100)
     task = await control.start()
+    sys.stdout.write(f"http://{host}:{port}/ and, to break it, http://{host}:{port + 100}/_fault\n")
+    sys.stdout.flush()
     await stop.wait()
     await listen(False)
     await control.cut(task)

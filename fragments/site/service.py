@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -174,15 +175,16 @@ class Site:
             heal = f"&heal={HEAL}" if context == "site" and mode == "down" else ""
             order = exchange(self.controls[context], f"POST /_fault?mode={mode}{heal}")
             if context == "site" and mode == "down":  # this very answer must leave before the door shuts
-                asyncio.get_running_loop().call_later(0.3, self.later, order)
+                self.closing = asyncio.create_task(self.later(order))
             else:
                 await order
         response = RedirectResponse(own_path(request.headers.get("referer", "/")), 303)
         response.set_cookie("demo-strip", "open", max_age=LIFETIME_OF_OPEN, path="/", httponly=True, samesite="lax")
         return response
 
-    def later(self, order: Any) -> None:
-        self.closing = asyncio.ensure_future(order)
+    async def later(self, order: Awaitable[object]) -> None:
+        await asyncio.sleep(0.3)
+        await order
 
 
 def create(controls: Mapping[str, int] = CONTROLS) -> Fault:
@@ -303,6 +305,8 @@ async def serve(fault: Fault, *, host: str, port: int) -> None:
     await listen(True)
     control = server(fault.control, port + 100)
     task = await control.start()
+    sys.stdout.write(f"http://{host}:{port}/ and, to break it, http://{host}:{port + 100}/_fault\n")
+    sys.stdout.flush()
     await stop.wait()
     await listen(False)
     await control.cut(task)
