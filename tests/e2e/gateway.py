@@ -122,19 +122,17 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def running(
-    *arguments: str, port: int, log: Path, env: Mapping[str, str] | None = None
-) -> AsyncIterator[Process]:
+async def running(*arguments: str, port: int, log: Path, ready: float = 20.0) -> AsyncIterator[Process]:
     """Run `bff …` until the block ends, then drain it by SIGTERM and hold it to exit code 0.
 
     What it said goes to standard error, which pytest shows beside a failure only.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BFF_")} | dict(env or {})
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BFF_")}
     with log.open("wb") as sink:
         process = await asyncio.create_subprocess_exec(str(BFF), *arguments, stdout=sink, stderr=sink, env=environment)
     gateway = Process(process, f"http://127.0.0.1:{port}", log)
     try:
-        await gateway.ready()
+        await gateway.ready(ready)
         yield gateway
     finally:
         code = await gateway.stop()

@@ -1,0 +1,262 @@
+"""The demo as people start it: `bff demo`, looked at in Chromium, broken by its own switches, ended by Ctrl-C."""
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser
+from selectolax.lexbor import LexborHTMLParser
+
+from bff.paths import demo_folder
+from tests.e2e.browsers import LEFT_OVER, ChromiumTab, seen, shown
+from tests.e2e.gateway import Process, running
+from tests.e2e.wire import ask
+from tests.fakes import free_port, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+CONTROL = 100
+"""A service takes orders on its own port plus this."""
+
+# What discovery gave is old at once, so that the tests need not wait for that.
+SETTINGS = {
+    "overrides": {
+        "contexts": {"discovery": {"cache": {"mode": "fixed", "fresh": "0s", "stale_while_revalidate": "0s"}}}
+    }
+}
+
+
+def free_ports() -> int:
+    """A hundred, nnn00, in which the demo's ports and their controls are free."""
+    for hundred in range(210, 320):
+        with_controls = [hundred * 100 + number + more for number in range(1, 7) for more in (0, CONTROL)]
+        if all(not taken(port) for port in with_controls):
+            return hundred * 100
+    raise AssertionError("no free ports for the demo")
+
+
+def taken(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Demo:
+    """A running demo with its switches."""
+
+    def __init__(self, process: Process, base: int) -> None:
+        self.process, self.origin, self.base = process, process.origin, base
+
+    async def fault(self, number: int, mode: str) -> None:
+        """Break, or heal, the service on the demo's port 910`number`."""
+        control = f"http://127.0.0.1:{self.base + number + CONTROL}"
+        async with await ask(control, f"/_fault?mode={mode}", method="POST") as answer:
+            assert json.loads(await answer.rest())["mode"] == mode
+
+    async def heal(self) -> None:
+        for number in range(1, 7):
+            await self.fault(number, "ok")
+
+    async def outcomes(self, path: str) -> tuple[int, dict[str, tuple[str, str]]]:
+        """Status of a page, and outcome and reason by fragment."""
+        async with await self.process.get(path, accept="application/x-ndjson") as answer:
+            lines = [json.loads(line) for line in (await answer.rest()).splitlines()]
+        found = {line["fragment"]: (line["outcome"], line["reason"]) for line in lines if "outcome" in line}
+        return answer.status, found
+
+
+@pytest.fixture(scope="module")
+async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
+    root = tmp_path_factory.mktemp("demo")
+    base = copy(root)
+    port = free_port()
+    arguments = (
+        "demo",
+        "--port",
+        str(port),
+        "--config",
+        str(root / "bff.yaml"),
+        "--fragments",
+        str(root / "fragments"),
+    )
+    async with running(*arguments, port=port, log=root / "demo.log", ready=60) as process:
+        yield Demo(process, base)
+
+
+@pytest.fixture
+async def well(demo: Demo) -> AsyncIterator[Demo]:
+    """The demo, healed before and after."""
+    await demo.heal()
+    yield demo
+    await demo.heal()
+
+
+def copy(root: Path) -> int:
+    """The demo on ports of its own, beside one that may be running; gives the ports' hundred."""
+    base = free_ports()
+    shutil.copytree(demo_folder(), root / "fragments", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (root / "fragments").rglob("*.yaml"):
+        file.write_text(file.read_text().replace("http://127.0.0.1:91", f"http://127.0.0.1:{base // 100}"))
+    (root / "bff.yaml").write_text(json.dumps(SETTINGS))
+    return base
+
+
+PAGES = ("/", "/courses", "/courses/HarborX+NAV101", "/checkout/1")
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_every_page_of_the_demo_is_whole(well: Demo, path: str) -> None:
+    async with await well.process.get(path) as answer:
+        html = await answer.rest()
+    assert answer.status == 200
+    tree = LexborHTMLParser(html)
+    assert len(tree.css("title, h1")) >= 2
+    status, outcomes = await well.outcomes(path)
+    assert status == 200
+    assert outcomes
+    assert {outcome for outcome, _ in outcomes.values()} <= {"fresh", "stale", "pending", "omitted"}
+    assert not {reason for _, reason in outcomes.values()} & {
+        "dangling",
+        "params",
+        "status",
+        "connect",
+        "refused",
+        "torn",
+    }
+
+
+async def test_a_broken_discovery_shows_what_it_said_before(well: Demo) -> None:
+    path = "/courses/HarborX+NAV101"
+    await settled(well, path)
+    for mode, reason in (("error", "status"), ("silent", "timeout"), ("down", "connect")):
+        await well.fault(2, mode)
+        status, outcomes = await well.outcomes(path)
+        assert status == 200
+        assert outcomes["discovery/course-about"] == ("stale", reason)
+        async with await well.process.get(path) as answer:
+            assert "NAV101" in await answer.rest()
+    await well.heal()
+    assert (await well.outcomes(path))[1]["discovery/course-about"][0] == "fresh"
+
+
+async def settled(demo: Demo, path: str) -> None:
+    """See the page once while all is well, so that there is something to fall back on."""
+    for _ in range(100):
+        status, outcomes = await demo.outcomes(path)
+        if status == 200 and outcomes["discovery/course-about"][0] == "fresh":
+            return
+    raise AssertionError(f"{path} is not well: {status} {outcomes}")
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("error", 502), ("down", 502), ("silent", 504)])
+async def test_a_broken_ecommerce_is_an_error_page_with_its_status(well: Demo, mode: str, expected: int) -> None:
+    await well.fault(1, mode)
+    async with await well.process.get("/checkout/1") as answer:
+        html = await answer.rest()
+    assert answer.status == expected
+    assert "Your basket cannot be shown right now" in html
+    assert "broken on purpose" not in html
+    await well.heal()
+    async with await well.process.get("/checkout/1") as answer:
+        await answer.rest()
+    assert answer.status == 200
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", PAGES)
+async def test_no_page_of_the_demo_moves_or_breaks_its_policy(
+    well: Demo, chromium: Browser, path: str, width: int, scheme: str
+) -> None:
+    tab = await ChromiumTab.open(chromium, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    complaints: list[str] = []
+    tab.page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    tab.page.on("pageerror", lambda error: complaints.append(str(error)))
+    await tab.goto(well.origin + path)
+    await seen(tab, "document.readyState == 'complete'")
+    await seen(tab, "!document.querySelector('bff-fragment[state=loading], bff-fragment[state=pending]:not([load])')")
+    assert await tab.evaluate(LEFT_OVER) == []
+    assert complaints == []
+    assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth") is True
+    shifts = """new Promise(resolve => {
+        const seen = [];
+        new PerformanceObserver(list => seen.push(...list.getEntries())).observe({type: 'layout-shift', buffered: true});
+        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => resolve(seen.map(e =>
+            [e.value, ...e.sources.map(source => source.node?.outerHTML?.slice(0, 200))])))));
+    })"""
+    assert await tab.evaluate(shifts) == []
+    await tab.close()
+
+
+@pytest.mark.browser
+async def test_the_overlay_names_the_owner_of_what_is_stale(well: Demo, chromium: Browser) -> None:
+    path = "/courses/HarborX+NAV101"
+    await settled(well, path)
+    await well.fault(2, "error")
+    tab = await ChromiumTab.open(chromium)
+    await tab.goto(well.origin + path)
+    await seen(tab, "!!document.querySelector('#bff-overlay-host')")
+    await tab.page.click(".corner")
+    panel = await tab.page.inner_text("#panel")
+    assert "team-discovery" in panel
+    assert "stale status 500" in " ".join(panel.split())
+    await tab.close()
+
+
+@pytest.mark.browser
+async def test_the_basket_shows_while_discovery_is_silent(well: Demo, chromium: Browser) -> None:
+    await well.fault(2, "silent")
+    tab = await ChromiumTab.open(chromium)
+    await tab.goto(f"{well.origin}/checkout/1")
+    await shown(tab, "basket")
+    await seen(tab, "document.readyState == 'complete'")
+    assert await tab.evaluate("performance.timing.loadEventStart - performance.timing.requestStart < 2500") is True
+    assert await tab.evaluate(LEFT_OVER) == []
+    await tab.close()
+
+
+async def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
+    base, port = copy(tmp_path), free_port()
+    folders = ("--config", str(tmp_path / "bff.yaml"), "--fragments", str(tmp_path / "fragments"))
+    async with running("demo", "--port", str(port), *folders, port=port, log=tmp_path / "demo.log", ready=60) as demo:
+        said = demo.logs()
+        assert f"http://127.0.0.1:{port}/" in said
+        for number in range(1, 7):
+            assert f"http://127.0.0.1:{base + number}" in said
+        family = set(descendants(demo.process.pid))
+        assert len(family) >= 7
+        demo.process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(demo.process.wait(), 20) == 0
+    await until(lambda: not any(map(alive, family)), "every process ended")
+    ports = [port, *(base + number + more for number in range(1, 7) for more in (0, CONTROL))]
+    assert [taken(each) for each in ports] == [False] * len(ports)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The processes that `pid` started, and theirs (proc(5): the parent is the second field after the command)."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    waiting = [pid]
+    while waiting:
+        for child in parents.get(waiting.pop(), []):
+            waiting.append(child)
+            yield child
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; one that has ended and was not waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
