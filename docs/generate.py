@@ -6,19 +6,24 @@ tests/test_docs.py fails where a file is not what this writes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-from bff.config.schema import settings_schema
 
 from bff import cli
+from bff.config.inactive import CONTEXT, OPERATOR, Row
+from bff.config.schema import context_schema, settings_schema
 from bff.rules.policy import KEYS
 from bff.units import show_duration, show_size
 
 HERE = Path(__file__).parent
 JSON = Mapping[str, Any]
+LATER = "*Not yet active.*"
+SOME_LATER = "*Some values are not yet active.*"
+OTHERS_LATER = "*Other values are not yet active.*"
 
 
 def table(*columns: str, rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
@@ -46,14 +51,22 @@ def leaves(group: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield words, command
 
 
-def option(parameter: Any) -> tuple[str, str, str]:
+def choices(hint: Any) -> Iterator[str]:
+    """The words of every Literal in a type."""
+    if get_origin(hint) is Literal:
+        yield from get_args(hint)
+    else:
+        for part in get_args(hint):
+            yield from choices(part)
+
+
+def option(parameter: Any, hint: Any) -> tuple[str, str, str]:
     """How it is written, what it says, its default."""
+    value = parameter.metavar or "|".join(choices(hint))
     if parameter.param_type_name == "argument":
-        return code(parameter.metavar or parameter.name.upper()), parameter.help or "", ""
-    value = parameter.metavar or "|".join(getattr(parameter.type, "choices", ()))
-    default = parameter.default
-    shown = str(default) if isinstance(default, str | int) and not isinstance(default, bool) and default != "" else ""
-    return code(f"{parameter.opts[0]} {value}".strip()), parameter.help or "", code(shown)
+        return code(value), parameter.help or "", ""
+    default = "" if parameter.default is None else str(parameter.default)
+    return code(f"{parameter.opts[0]} {value}"), parameter.help or "", code(default)
 
 
 def commands() -> str:
@@ -66,7 +79,8 @@ def commands() -> str:
     ]
     for words, command in leaves(typer.main.get_command(cli.app), "bff"):
         lines += ["", f"## {words}", "", *_help(command.help), ""]
-        lines += table("option", "what", "default", rows=(option(p) for p in command.params if p.name != "help"))
+        hints = get_type_hints(command.callback)
+        lines += table("option", "what", "default", rows=(option(p, hints[p.name]) for p in command.params))
     return "\n".join(lines) + "\n"
 
 
@@ -87,14 +101,21 @@ def settings() -> str:
         "",
         "Written by `make docs` from the settings' own tables; `bff schema settings` and `bff schema context` give the",
         "same as JSON Schema, for editors. Durations are written `250ms`, `1.5s`, `5m`, `24h`; sizes `64KiB`, `1MiB`; shares `20%`.",
+        "Not yet active means: accepted and checked, but without effect in this version; `bff check` lists what you use of it.",
         "",
         "## bff.yaml",
         "",
         "Optional, as is every key in it. In the environment: `BFF_` and the key in capitals, levels joined by `__`",
-        "(`BFF_LIMITS__DRAIN=20s`), which wins over the file. Two more names exist only there: `BFF_UPSTREAM__<CONTEXT>` says where",
-        "a context's service answers here, with `-` in its name written as `_`.",
+        "(`BFF_LIMITS__DRAIN=20s`), which wins over the file. Lists are comma-separated. One name exists only there:",
+        "`BFF_UPSTREAM__<CONTEXT>` says where a context's service answers here, with `-` in its name written as `_`.",
         "",
-        *table("key", "default", "what", rows=_settings()),
+        *table("key", "default", "what", rows=_rows(settings_schema(), OPERATOR)),
+        "",
+        "## context.yaml",
+        "",
+        "In `fragments/<context>/`. `<name>` stands for a name that the team gives, or for each entry of a list.",
+        "",
+        *table("key", "default", "what", rows=_rows(context_schema(), CONTEXT)),
         "",
         "## policy",
         "",
@@ -107,30 +128,57 @@ def settings() -> str:
 
 
 def _policy() -> Iterator[tuple[str, ...]]:
+    waiting = [row.key.removeprefix("policy/") for row in CONTEXT if row.key.startswith("policy/")]
     for key in KEYS.values():
-        yield code(key.name), code(key.default), key.help, key.why
+        later = " " + LATER if any(fnmatchcase(key.name, pattern) for pattern in waiting) else ""
+        yield code(key.name), code(key.default), key.help + later, key.why
 
 
-def _settings() -> Iterator[tuple[str, ...]]:
-    schema = settings_schema()
-    yield from _properties(schema, schema, "")
+def _rows(schema: JSON, waiting: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    for key, node in _properties(schema, schema, ""):
+        words = " ".join(node.get("description", "").split())
+        yield code(key), code(_default(node)), f"{words} {_later(key, node, waiting)}".strip()
 
 
-def _properties(schema: JSON, node: JSON, prefix: str) -> Iterator[tuple[str, ...]]:
-    """A row for each key that holds a value; keys of sections and of named entries (`allow.<context>.routes`) below them."""
+def _later(key: str, node: JSON, waiting: Sequence[Row]) -> str:
+    """What of a key this version does not do yet."""
+    for row in waiting:
+        pattern = row.key.replace("/", ".").replace("*", "<name>")
+        if key == pattern and row.when is not Row(key="").when:
+            return SOME_LATER
+        if key == pattern and node.get("default"):
+            return OTHERS_LATER
+        if key == pattern or key.startswith(f"{pattern}."):
+            return LATER
+    return ""
+
+
+def _properties(schema: JSON, node: JSON, prefix: str) -> Iterator[tuple[str, JSON]]:
+    """Every key that holds a value, with its schema; keys of sections and of named entries below them."""
     for name, raw in node.get("properties", {}).items():
-        inner, named = _resolved(schema, raw), _resolved(schema, raw.get("additionalProperties") or {})
+        inner, named = _resolved(schema, raw), _resolved(schema, _entry(raw))
         if inner.get("properties"):
             yield from _properties(schema, inner, f"{prefix}{name}.")
         elif named.get("properties"):
             yield from _properties(schema, named, f"{prefix}{name}.<name>.")
         else:
-            yield code(prefix + name), code(_default(raw)), " ".join(raw.get("description", "").split())
+            yield prefix + name, raw
+
+
+def _entry(node: JSON) -> JSON:
+    """The schema of a mapping's values, or of a list's."""
+    for candidate in (node, *node.get("anyOf", ())):
+        found = candidate.get("additionalProperties") or candidate.get("items")
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def _resolved(schema: JSON, node: JSON) -> JSON:
     """What a `$ref` stands for, alone or as one of several."""
     for candidate in (node, *node.get("anyOf", ()), *node.get("allOf", ())):
+        if candidate.get("$ref") == "#/$defs/Policy":
+            return {}  # has a table of its own
         if "$ref" in candidate:
             found: JSON = schema["$defs"][candidate["$ref"].rpartition("/")[2]]
             return found
