@@ -11,7 +11,7 @@ from typing import Final, Literal
 from bff import explain
 from bff.errors import Finding
 from bff.link import Place
-from bff.model import Context, Page, Slot, Upstream
+from bff.model import Context, Page, Upstream
 from bff.registry import World
 from bff.units import show_duration
 
@@ -33,7 +33,7 @@ def _budget(world: World, linked: explain.Linked) -> Iterator[Finding]:
     if slot.kind != "optional" and total > page.deadline:
         yield _finding(
             page,
-            _at(world, page, slot),
+            world.places[f"shell:{page.name}:{slot.index}"],
             code="budget",
             message=f"the {slot.kind} slot {linked.fragment.name} may take {show_duration(total)}, "
             f"longer than the page's deadline of {show_duration(page.deadline)}",
@@ -86,7 +86,3 @@ def _finding(
         owner=of.owner,
         severity=severity,
     )
-
-
-def _at(world: World, page: Page, slot: Slot) -> Place:
-    return Place(file=world.places[f"shell:{page.name}"].file, line=slot.line, column=slot.column)

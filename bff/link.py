@@ -13,29 +13,32 @@ from typing import Final
 
 from bff.config.compile import route_shape
 from bff.errors import Finding
-from bff.model import Context, Fragment, Page, Pattern, Ref, Shell, Slot
+from bff.model import Context, Fragment, Page, Pattern, Ref, Slot
 from bff.rules import policy
 
 Position = tuple[int, int]
 _ROUTE: Final = re.compile(r"\{([a-z][a-z0-9_]*)(:path)?\}")
+_TAKEN: Final = frozenset("id class name as primary core load refresh live more stale when wrap reserve".split())
+"""Attributes with a meaning of their own: a parameter called so is passed as `param:…`."""
 _BY_SCRIPT: Final = ("client", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where something was written: a file, a line and a column from 1."""
+    """Where something was written: a file, a line and a column from 1, and the context whose file it is."""
 
     file: str
     line: int = 1
     column: int = 1
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """One context compiled alone, and where its parts were written.
 
-    `places` by "page:<name>" (its path), "shell:<name>", "error:<name>" (its templates), "embeds:<name>" and
-    "fragment:<name>", each with the full name.
+    `places` by "page:<page>" (its path), "shell:<page>:<index>" and "error:<page>:<index>" (the slots of its two shells,
+    which a layout of another context may have brought), "embeds:<fragment>" and "upstream:<context>".
     """
 
     context: Context
@@ -74,21 +77,19 @@ def link(built: Sequence[Built], holders: Mapping[str, str]) -> Linked:
 
 
 def own(context: Context, places: Mapping[str, Place]) -> Iterator[Finding]:
-    """What a context gets wrong about itself: all of these are errors."""
+    """What a context asks of itself and does not have; an error where it says so itself, not a layout that it extends."""
     for page in context.pages.values():
-        for shell, file in _shells(page, places):
-            for slot in shell.slots:
-                yield from _written(page, slot, file)
-                if _context(slot.fragment) == context.name:
-                    yield from _asked(page, slot, context.fragments, file, own=True)
+        for slot, place in _slots(page, places):
+            yield from _written(page, slot, place)
+            if _context(slot.fragment) == context.name:
+                yield from _asked(page, slot, context.fragments, place)
 
 
 def foreign(page: Page, fragments: Mapping[str, Fragment], places: Mapping[str, Place]) -> Iterator[Finding]:
     """What a page asks of other contexts that is not there: all of these are `dangling`."""
-    for shell, file in _shells(page, places):
-        for slot in shell.slots:
-            if _context(slot.fragment) != page.context:
-                yield from _asked(page, slot, fragments, file, own=False)
+    for slot, place in _slots(page, places):
+        if _context(slot.fragment) != page.context:
+            yield from _asked(page, slot, fragments, place)
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------
@@ -130,8 +131,7 @@ def _holding(context: Context, held: Mapping[str, Page]) -> Context:
 
 
 def _written(page: Page, slot: Slot, place: Place) -> Iterator[Finding]:
-    """What can be judged of a slot without knowing its fragment."""
-    at = _at(slot, place)
+    """References to the page's own parameters that it does not have."""
     known = {"path": [match[1] for match in _ROUTE.finditer(page.route)], "query": [*page.query]}
     for name, pattern in slot.params:
         for ref in _refs(pattern):
@@ -139,24 +139,21 @@ def _written(page: Page, slot: Slot, place: Place) -> Iterator[Finding]:
                 there = ", ".join(f"{{{ref.kind}.{each}}}" for each in known[ref.kind]) or f"no {ref.kind} parameters"
                 yield _finding(
                     page,
-                    at,
+                    place,
                     code="unknown-reference",
                     message=f"{slot.fragment}: {name} refers to {{{ref.kind}.{ref.name}}}, which {page.name} does not have",
                     remedy=f"it has {there}",
+                    own=place.context == page.context,
                 )
-    for key, text in slot.policy.items():
-        try:
-            policy.parse(key, text)
-        except ValueError as error:
-            yield _finding(page, at, code="bad-policy", message=f"{slot.fragment}: {key}: {error}", remedy="")
 
 
-def _asked(page: Page, slot: Slot, fragments: Mapping[str, Fragment], place: Place, *, own: bool) -> Iterator[Finding]:
+def _asked(page: Page, slot: Slot, fragments: Mapping[str, Fragment], place: Place) -> Iterator[Finding]:
     """What a slot asks of its fragment, judged by what the fragment declares."""
     fragment = fragments.get(slot.fragment)
     problems = _mismatches(slot, fragment) if fragment is not None else [_missing(slot.fragment, fragments)]
+    own = _context(slot.fragment) == page.context == place.context
     for code, message, remedy in problems:
-        yield _finding(page, _at(slot, place), code=code, message=message, remedy=remedy, own=own)
+        yield _finding(page, place, code=code, message=message, remedy=remedy, own=own)
 
 
 Problem = tuple[str, str, str]
@@ -186,7 +183,8 @@ def _mismatches(slot: Slot, fragment: Fragment) -> Iterator[Problem]:
             )
     for name, param in fragment.params.items():
         if param.required and not param.principal and name not in given:
-            yield "missing-param", f"{fragment.name} needs the parameter {name}", f'add {name}="…" to the slot'
+            written = f"param:{name}" if name in _TAKEN else name
+            yield "missing-param", f"{fragment.name} needs the parameter {name}", f'add {written}="…" to the slot'
     if fragment.source == "json" and fragment.template is None and slot.load not in _BY_SCRIPT:
         yield (
             "no-template",
@@ -222,14 +220,11 @@ def _finding(of: Page | Fragment, place: Place, *, code: str, message: str, reme
     )
 
 
-def _shells(page: Page, places: Mapping[str, Place]) -> Iterator[tuple[Shell, Place]]:
-    yield page.shell, places[f"shell:{page.name}"]
-    if page.error is not None:
-        yield page.error, places[f"error:{page.name}"]
-
-
-def _at(slot: Slot, place: Place) -> Place:
-    return replace(place, line=slot.line or place.line, column=slot.column or place.column)
+def _slots(page: Page, places: Mapping[str, Place]) -> Iterator[tuple[Slot, Place]]:
+    """The slots of a page and of its error page, with where each was written."""
+    for kind, shell in (("shell", page.shell), ("error", page.error)):
+        for slot in shell.slots if shell is not None else ():
+            yield slot, places[f"{kind}:{page.name}:{slot.index}"]
 
 
 def _context(fragment: str) -> str:

@@ -88,10 +88,10 @@ def test_principal_and_locale_are_always_there() -> None:
     assert mistakes(page("shop/cart", slot("site/header", params=params))) == []
 
 
-def test_policy_on_a_slot_is_parsed() -> None:
-    (finding,) = mistakes(page("shop/cart", slot("site/header", policy={"timeout.total": "1 s"})))
-    assert finding.code == "bad-policy"
-    assert "timeout.total: '1 s' is not a duration" in finding.message
+def test_what_another_contexts_layout_asks_is_not_the_pages_mistake() -> None:
+    slots = (slot("shop/gone"), slot("shop/lines", index=2, params=(("id", ("", Ref("path", "id"), "")),)))
+    one = built("shop", fragment("shop/lines", params={"id": param("id")}), page("shop/cart", *slots), written="site")
+    assert {(each.code, each.severity) for each in own(one.context, one.places)} == {("dangling", "warning")}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,13 @@ def test_parameters_must_match(
 ) -> None:
     (finding,) = mistakes(fragment("shop/lines", params=params), page("shop/cart", slot("shop/lines", params=given)))
     assert (finding.code, finding.message, finding.severity) == (code, message, "error")
+
+
+@pytest.mark.parametrize(("name", "written"), [("id", 'param:id="…"'), ("nr", 'nr="…"')])
+def test_a_missing_parameter_is_told_as_it_must_be_written(name: str, written: str) -> None:
+    lines = fragment("shop/lines", params={name: param(name)})
+    (finding,) = mistakes(lines, page("shop/cart", slot("shop/lines")))
+    assert finding.remedy == f"add {written} to the slot"
 
 
 def test_a_bad_value_is_told_by_example() -> None:
@@ -143,7 +150,7 @@ def test_contexts_together_have_everything_by_full_name() -> None:
     assert [*world.contexts] == ["shop", "site"]
     assert [*world.fragments] == ["shop/lines", "site/header"]
     assert [*world.pages] == ["shop/cart"]
-    assert world.places["shell:shop/cart"].file == "shells/shop/cart"
+    assert world.places["shell:shop/cart:1"].file == "shells/shop/cart"
     assert world.findings == ()
 
 

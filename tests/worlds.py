@@ -37,7 +37,7 @@ def page(name: str, *slots: Slot, **given: Any) -> Page:
     return Page(name=name, context=context, owner=f"team-{context}", **fields)
 
 
-def built(name: str, *parts: Fragment | Page, upstream: Upstream | None = None) -> Built:
+def built(name: str, *parts: Fragment | Page, upstream: Upstream | None = None, written: str = "") -> Built:
     context = Context(
         name=name,
         owner=f"team-{name}",
@@ -49,8 +49,14 @@ def built(name: str, *parts: Fragment | Page, upstream: Upstream | None = None) 
     )
     places = {f"upstream:{name}": Place(file=f"{name}.yaml", line=3, column=11)}
     for part in parts:
-        for kind in ("page", "shell", "error", "fragment", "embeds"):
-            places[f"{kind}:{part.name}"] = Place(file=f"{kind}s/{part.name}", line=2, column=5)
+        for kind in ("page", "embeds"):
+            places[f"{kind}:{part.name}"] = Place(file=f"{kind}s/{part.name}", line=2, column=5, context=name)
+        shells = {"shell": part.shell, "error": part.error} if isinstance(part, Page) else {}
+        for kind, made in shells.items():
+            for each in made.slots if made else ():
+                file = f"{kind}s/{part.name}"
+                whose = written or name
+                places[f"{kind}:{part.name}:{each.index}"] = Place(file=file, line=7, column=3, context=whose)
     return Built(context=context, places=places)
 
 

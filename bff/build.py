@@ -1,0 +1,296 @@
+"""One context's folder, compiled: its registration, shells, templates and fallbacks become the values of `model`.
+
+Reads that folder (and the layouts it extends); judges only what the context says about itself. What it asks of others is
+judged by `link`, when all are there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+from bff.config import compile as texts
+from bff.config import spec as specs
+from bff.config.manifest import Manifest, not_yet_active, read_context
+from bff.config.options import Settings
+from bff.config.origins import Source
+from bff.config.templates import compile_template, shell_source
+from bff.errors import Finding, TemplateFailed
+from bff.link import Built, Place, own
+from bff.markup.shell import compile_shell
+from bff.model import Assets, Context, Forward, Fragment, Grant, Page, Policy, Render, Shell, Slot, Upstream
+from bff.rules import policy
+
+_USES_OTHERS: Final = re.compile(rb"\{%-?\s*(?:include|import|from|extends)\b")
+
+
+def build(
+    folder: Path, *, settings: Settings, env: Mapping[str, str], last: Built | None = None
+) -> tuple[Built | None, list[Finding]]:
+    """The context in `folder`, or None where there is an error, and all findings. Never raises for what is in the files.
+
+    `last`: its last good version, whose shells stay where the layout that they extend is gone.
+    """
+    manifest, findings = read_context(folder, env=env, identity_header=settings.identity.header.name)
+    if manifest is None:
+        return None, findings
+    builder = _Builder(manifest=manifest, settings=settings, last=last, findings=findings)
+    built = builder.build()
+    findings = [*builder.findings, *own(built.context, built.places), *not_yet_active(manifest)]
+    broken = any(finding.severity == "error" for finding in findings)
+    return (None if broken else built), sorted(findings)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Builder:
+    """Compiles one manifest; what it comes across on the way is in `findings`."""
+
+    manifest: Manifest
+    settings: Settings
+    last: Built | None
+    findings: list[Finding]
+    places: dict[str, Place] = field(default_factory=dict)
+    policies: dict[str, tuple[Policy, dict[str, str]]] = field(default_factory=dict)
+
+    def build(self) -> Built:
+        spec, name = self.manifest.spec, self.manifest.name
+        upstream = texts.parse_upstream(spec.upstream) if spec.upstream else None
+        forward = Forward(**spec.forward.model_dump())
+        grant = Grant(**spec.grant.model_dump())
+        layers = [("bff.yaml", self.settings.policy), ("context", spec.policy)]
+        self._place(f"upstream:{name}", "upstream")
+        fragments = [
+            self._fragment(short, each, upstream, forward, grant)
+            for short, each in spec.fragments.items()
+            if upstream is not None  # else there are none: an error of the registration
+        ]
+        pages = [self._page(short, each) for short, each in spec.pages.items()]
+        context = Context(
+            name=name,
+            owner=spec.owner,
+            contact=spec.contact,
+            upstream=upstream,
+            fragments={fragment.name: fragment for fragment in fragments},
+            pages={page.name: page for page in pages if page is not None},
+            policy=policy.merge(layers, ceilings=self.settings.ceilings)[0],
+            grant=grant,
+            csp=spec.csp,
+        )
+        return Built(context=context, places=self.places)
+
+    # --- fragments ----------------------------------------------------------------------------------------------------
+
+    def _fragment(
+        self, short: str, spec: specs.Fragment, upstream: Upstream, forward: Forward, grant: Grant
+    ) -> Fragment:
+        name = f"{self.manifest.name}/{short}"
+        self._place(f"embeds:{name}", "fragments", short, "embeds")
+        params = {key: texts.compile_declared(key, each) for key, each in spec.params.items()}
+        template, text = self._template(spec.template)
+        html, json = self._fallbacks(spec.fallback)
+        made = Fragment(
+            name=name,
+            context=self.manifest.name,
+            owner=self.manifest.owner,
+            upstream=upstream,
+            path=texts.parse_pattern(spec.path),
+            query=tuple((key, texts.parse_pattern(value)) for key, value in spec.query.items()),
+            params=params,
+            policy=_DEFAULTS,
+            origins={},
+            layers=self._layers(name, spec),
+            source=spec.source or self.manifest.spec.source,
+            template=template,
+            as_of=spec.as_of,
+            paginate=_paginate(spec.paginate),
+            embeds=spec.embeds,
+            tags=tuple(texts.parse_pattern(tag) for tag in spec.tags),
+            fallback_html=html,
+            fallback_json=json,
+            assets=Assets(css=spec.assets.css, js=spec.assets.js),
+            reserve=spec.reserve,
+            trust=spec.trust,
+            starts_task=spec.starts_task,
+            forward=forward,
+            grant=grant,
+            csp=self.manifest.spec.csp,
+            version=self._version(spec, text),
+        )
+        held, origins = self._policy(made)
+        self._clamps(short, made)
+        return replace(made, policy=held, origins=origins)
+
+    def _layers(self, name: str, spec: specs.Fragment) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        """All layers but the slot's own, which the plan puts before `override`; empty ones are left out."""
+        overrides = self.settings.overrides
+        override = {**overrides.contexts.get(self.manifest.name, {}), **overrides.fragments.get(name, {})}
+        layers = (
+            ("bff.yaml", self.settings.policy),
+            ("context", self.manifest.spec.policy),
+            ("fragment", spec.policy),
+            ("override", override),
+        )
+        return tuple((origin, layer) for origin, layer in layers if layer)
+
+    def _policy(self, fragment: Fragment) -> tuple[Policy, dict[str, str]]:
+        """Merged once for all fragments with equal layers: most have the same."""
+        key = repr((fragment.layers, fragment.private))
+        if key not in self.policies:
+            self.policies[key] = policy.merge(
+                fragment.layers, ceilings=self.settings.ceilings, private=fragment.private
+            )
+        return self.policies[key]
+
+    def _clamps(self, short: str, fragment: Fragment) -> None:
+        for clamp in policy.clamped(fragment.layers, ceilings=self.settings.ceilings, private=fragment.private):
+            if clamp.origin not in {"context", "fragment"}:
+                continue
+            where = ("policy",) if clamp.origin == "context" else ("fragments", short, "policy")
+            self._find(
+                (*where, *clamp.key.split(".")),
+                "over-ceiling",
+                f"{clamp.key} of {fragment.name} is {policy.show(clamp.key, clamp.value)}",
+                f"the operator allows at most {policy.show(clamp.key, clamp.ceiling)}, which holds instead",
+                severity="warning",
+            )
+
+    def _template(self, template: str) -> tuple[Render | None, bytes]:
+        if not template:
+            return None, b""
+        render, findings = compile_template(self.manifest.folder.parent, self.manifest.name, template)
+        self._add(findings)
+        return render or _broken, (self.manifest.folder / template).read_bytes()
+
+    def _fallbacks(self, files: Iterable[str]) -> tuple[bytes | None, bytes | None]:
+        found = {Path(file).suffix: (self.manifest.folder / file).read_bytes() for file in files}
+        return found.get(".html"), found.get(".json")
+
+    def _version(self, spec: specs.Fragment, template: bytes) -> str:
+        """What an entry in the store was made by: equal versions, equal answers to equal questions."""
+        asked = spec.model_dump_json(exclude={"policy", "fallback", "reserve", "assets"})
+        context = self.manifest.spec.model_dump_json(include={"upstream", "source", "forward"})
+        digest = blake2b(asked.encode(), digest_size=8)
+        digest.update(context.encode())
+        digest.update(template)
+        if _USES_OTHERS.search(template):
+            for file in sorted((self.manifest.folder / "templates").rglob("*")):
+                digest.update(file.read_bytes() if file.is_file() else b"")
+        return digest.hexdigest()
+
+    # --- pages --------------------------------------------------------------------------------------------------------
+
+    def _page(self, short: str, spec: specs.Page) -> Page | None:
+        name = f"{self.manifest.name}/{short}"
+        self._place(f"page:{name}", "pages", short, "path")
+        before = self.last.context.pages.get(name) if self.last is not None else None
+        shell = self._shell(f"shell:{name}", spec.template, before.shell if before else None)
+        error = self._shell(f"error:{name}", spec.error, before.error if before else None) if spec.error else None
+        if shell is None:
+            return None
+        override = self.settings.overrides.pages.get(name)
+        return Page(
+            name=name,
+            context=self.manifest.name,
+            owner=self.manifest.owner,
+            route=spec.path,
+            shell=shell,
+            error=error,
+            query={key: texts.compile_declared(key, each) for key, each in spec.query.items()},
+            deadline=spec.deadline if override is None else override.deadline,
+            cross_site=spec.cross_site,
+        )
+
+    def _shell(self, key: str, template: str, before: Shell | None) -> Shell | None:
+        """Compiled; as it was `before`, where another context's layout is no longer there."""
+        source, findings = shell_source(self.manifest.folder.parent, self.manifest.name, template)
+        self._add(findings)
+        if any(finding.severity == "error" for finding in findings):
+            return None
+        if before is not None and self.last is not None and any(finding.code == "dangling" for finding in findings):
+            kept = {place: at for place, at in self.last.places.items() if place.startswith(f"{key}:")}
+            self.places.update(kept)
+            return before
+        shell, findings = compile_shell(
+            source.text, file=source.file, context=self.manifest.name, owner=self.manifest.owner
+        )
+        self._add(_placed(finding, source) for finding in findings)
+        return shell if shell is None else self._slots(key, shell, source)
+
+    def _slots(self, key: str, shell: Shell, source: Source) -> Shell:
+        """The shell with the places of its slots noted, and without values of policy that nobody could read."""
+        parts = {}
+        for slot in shell.slots:
+            file, line, column = source.at(slot.line, slot.column)
+            whose = _whose(file, self.manifest.folder.parent)
+            place = self.places[f"{key}:{slot.index}"] = Place(file=file, line=line, column=column, context=whose)
+            parts[slot.index] = replace(slot, policy=dict(self._readable(slot, place)))
+        return Shell(
+            parts=tuple(parts[part.index] if isinstance(part, Slot) else part for part in shell.parts),
+            slots=tuple(parts.values()),
+        )
+
+    def _readable(self, slot: Slot, place: Place) -> Iterator[tuple[str, str]]:
+        own = place.context == self.manifest.name
+        for key, text in slot.policy.items():
+            try:
+                policy.parse(key, text)
+            except ValueError as error:
+                self.findings.append(
+                    Finding(
+                        file=place.file,
+                        line=place.line,
+                        column=place.column,
+                        code="bad-policy" if own else "dangling",
+                        message=f"{slot.fragment}: {key}: {error}",
+                        context=self.manifest.name,
+                        owner=self.manifest.owner,
+                        severity="error" if own else "warning",
+                    )
+                )
+            else:
+                yield key, text
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def _place(self, key: str, *loc: str) -> None:
+        line, column = self.manifest.at(*loc)
+        self.places[key] = Place(file=self.manifest.file, line=line, column=column)
+
+    def _find(self, loc: tuple[str, ...], code: str, message: str, remedy: str, *, severity: Any = "error") -> None:
+        self.findings.append(self.manifest.finding(loc, code, message, remedy, severity=severity))
+
+    def _add(self, findings: Iterable[Finding]) -> None:
+        """Findings of another stage, with whose they are."""
+        for finding in findings:
+            whose = finding.context or self.manifest.name
+            owner = finding.owner or (self.manifest.owner if whose == self.manifest.name else "")
+            self.findings.append(replace(finding, context=whose, owner=owner))
+
+
+def _placed(finding: Finding, source: Source) -> Finding:
+    file, line, column = source.at(finding.line, finding.column)
+    return replace(finding, file=file, line=line, column=column)
+
+
+def _whose(file: str, root: Path) -> str:
+    """The context in whose folder a file lies."""
+    path = Path(file)
+    return path.relative_to(root).parts[0] if path.is_relative_to(root) else ""
+
+
+def _broken(*_: Any) -> str:
+    """Stands for a template that does not compile, so that nothing is said of its absence."""
+    raise TemplateFailed("the template did not compile")
+
+
+_DEFAULTS: Final = policy.merge([])[0]
+
+
+def _paginate(spec: specs.Paginate | None) -> str | Mapping[str, str]:
+    if spec is None:
+        return ""
+    return spec.style or {"items": spec.items, "next": spec.next}

@@ -1,0 +1,261 @@
+"""One context's folder becomes values: everything it says, and everything that is wrong with it where it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bff.build import build
+from bff.config.options import Settings
+from bff.errors import Finding
+from bff.link import Built
+from bff.model import Meta, Ref
+from tests.folders import SHELL, context, shop, slot, write
+
+
+def compiled(folder: Path, last: Built | None = None, **settings: Any) -> tuple[Built | None, list[Finding]]:
+    return build(folder, settings=Settings.model_validate(settings), env={}, last=last)
+
+
+def good(folder: Path, **settings: Any) -> Built:
+    built, findings = compiled(folder, **settings)
+    assert [each for each in findings if each.severity != "note"] == []
+    assert built is not None
+    return built
+
+
+FULL = """\
+contact: "#shop"
+source: json
+forward: {headers: [x-flag], cookies: [session], principal: x-user}
+grant: {cookies: [basket], redirects: ["https://pay.example"]}
+csp: {img-src: [https://img.example]}
+policy: {timeout: {total: 1s}}
+fragments:
+  line:
+    path: /lines/{id}
+    query: {lang: "{lang}"}
+    params:
+      id: {type: str, example: "7"}
+      lang: {type: str, default: en}
+    template: templates/line.html
+    as_of: modified
+    paginate: {items: rows, next: more}
+    embeds: [site/price]
+    tags: ["line:{id}"]
+    fallback: [fallbacks/line.html, fallbacks/line.json]
+    assets: {css: [/a.css], js: [/a.js]}
+    reserve: 120px
+    policy: {cache: {fresh: 30s}}
+pages:
+  cart:
+    path: /cart/{id}
+    query: {q: {type: str, default: ""}}
+    template: pages/cart.html
+    error: pages/error.html
+    deadline: 3s
+    cross_site: true
+"""
+FILES = {
+    "templates/line.html": "<p>{{ data.name }}</p>",
+    "fallbacks/line.html": "<p>–</p>",
+    "fallbacks/line.json": "{}",
+    "pages/cart.html": SHELL.format(slot("shop/line", 'primary param:id="{path.id}"')),
+    "pages/error.html": SHELL.format("<p>sorry</p>"),
+}
+
+
+def test_everything_that_is_written_arrives(tmp_path: Path) -> None:
+    made = good(context(tmp_path, "shop", FULL, FILES)).context
+    assert (made.name, made.owner, made.contact) == ("shop", "team-shop", "#shop")
+    assert made.upstream is not None
+    assert made.grant.redirects == ("https://pay.example",)
+    assert made.csp == {"img-src": ("https://img.example",)}
+    assert made.policy.timeout.total == 1.0
+    line = made.fragments["shop/line"]
+    assert (line.name, line.context, line.owner, line.upstream) == ("shop/line", "shop", "team-shop", made.upstream)
+    assert line.path == ("/lines/", Ref("param", "id"), "")
+    assert line.query == (("lang", ("", Ref("param", "lang"), "")),)
+    assert (line.params["id"].required, line.params["lang"].default) == (True, ("en",))
+    assert (line.source, line.as_of, line.paginate) == ("json", "modified", {"items": "rows", "next": "more"})
+    assert line.template is not None
+    assert line.template({"name": "<Ada>"}, {}, Meta(date="", as_of="")) == "<p>&lt;Ada&gt;</p>"
+    assert (line.embeds, line.tags) == (("site/price",), (("line:", Ref("param", "id"), ""),))
+    assert (line.fallback_html, line.fallback_json) == ("<p>–</p>".encode(), b"{}")
+    assert (line.assets.css, line.assets.js, line.reserve) == (("/a.css",), ("/a.js",), "120px")
+    assert (line.forward.headers, line.forward.cookies, line.forward.principal) == (("x-flag",), ("session",), "x-user")
+    assert line.private
+    assert (line.csp, line.grant) == (made.csp, made.grant)
+    cart = made.pages["shop/cart"]
+    assert (cart.route, cart.deadline, cart.cross_site) == ("/cart/{id}", 3.0, True)
+    assert [each.fragment for each in cart.shell.slots] == ["shop/line"]
+    assert cart.error is not None
+    assert cart.query["q"].default == ("",)
+
+
+def test_policies_merge_from_all_layers_with_their_origins(tmp_path: Path) -> None:
+    line = good(
+        context(tmp_path, "shop", FULL, FILES),
+        policy={"retry": {"extra": "0"}},
+        overrides={"contexts": {"shop": {"state": "stored"}}, "fragments": {"shop/line": {"late": "drop"}}},
+    ).context.fragments["shop/line"]
+    assert line.policy.retry.extra == 0
+    assert (line.policy.timeout.total, line.policy.cache.fresh) == (1.0, 30.0)
+    assert (line.policy.state, line.policy.late) == ("stored", "drop")
+    told = {key: line.origins[key] for key in ("retry.extra", "timeout.total", "cache.fresh", "state", "late")}
+    assert told == {
+        "retry.extra": "bff.yaml",
+        "timeout.total": "context",
+        "cache.fresh": "fragment",
+        "state": "override",
+        "late": "override",
+    }
+    assert [origin for origin, _ in line.layers] == ["bff.yaml", "context", "fragment", "override"]
+
+
+def test_private_fragments_are_careful_with_old_copies(tmp_path: Path) -> None:
+    line = good(context(tmp_path, "shop", FULL, FILES)).context.fragments["shop/line"]
+    assert line.policy.cache.stale_if_error == 0.0
+
+
+def test_layers_that_say_nothing_are_left_out(tmp_path: Path) -> None:
+    assert good(shop(tmp_path)).context.fragments["shop/lines"].layers == ()
+
+
+@pytest.mark.parametrize(
+    ("policy", "where"), [("    policy: {timeout: {total: 20s}}\n", 6), ("policy: {timeout: {total: 20s}}\n", 6)]
+)
+def test_a_ceiling_is_told_where_it_lowers_a_value(tmp_path: Path, policy: str, where: int) -> None:
+    built, findings = compiled(shop(tmp_path, rest=policy))
+    (finding,) = findings
+    assert built is not None
+    assert built.context.fragments["shop/lines"].policy.timeout.total == 10.0
+    assert (finding.code, finding.severity, finding.line) == ("over-ceiling", "warning", where)
+    assert finding.message == "timeout.total of shop/lines is 20s"
+
+
+def test_the_operators_own_values_over_a_ceiling_are_not_the_teams_finding(tmp_path: Path) -> None:
+    good(shop(tmp_path), policy={"timeout": {"total": "20s"}})
+
+
+def test_an_operator_may_shorten_a_pages_deadline(tmp_path: Path) -> None:
+    made = good(shop(tmp_path), overrides={"pages": {"shop/cart": {"deadline": "1s"}}})
+    assert made.context.pages["shop/cart"].deadline == 1.0
+
+
+def test_the_version_changes_with_what_makes_an_answer(tmp_path: Path) -> None:
+    folder = context(tmp_path, "shop", FULL, FILES)
+
+    def version() -> str:
+        return good(folder).context.fragments["shop/line"].version
+
+    first = version()
+    assert version() == first
+    context(tmp_path, "shop", FULL.replace("reserve: 120px", "reserve: 90px").replace("fresh: 30s", "fresh: 9s"))
+    assert version() == first
+    write(folder / "templates/line.html", "<b>{{ data.name }}</b>")
+    second = version()
+    assert second != first
+    context(tmp_path, "shop", FULL.replace("/lines/{id}", "/rows/{id}"))
+    assert version() not in {first, second}
+
+
+def test_the_version_changes_with_what_a_template_includes(tmp_path: Path) -> None:
+    files = FILES | {"templates/line.html": "{% include 'templates/x.html' %}", "templates/x.html": "1"}
+    folder = context(tmp_path, "shop", FULL, files)
+    first = good(folder).context.fragments["shop/line"].version
+    write(folder / "templates/x.html", "2")
+    assert good(folder).context.fragments["shop/line"].version != first
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+def test_a_broken_registration_gives_findings_alone(tmp_path: Path) -> None:
+    built, findings = compiled(context(tmp_path, "shop", "nonsense: 1\n"))
+    assert built is None
+    assert findings[0].code == "unknown-key"
+
+
+def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
+    files = FILES | {
+        "templates/line.html": "{% if %}",
+        "pages/cart.html": SHELL.format(
+            slot("shop/gone") + "\n" + slot("shop/line", 'param:id="{path.nr}" timeout.total="1 s"')
+        ),
+        "pages/error.html": "{% block",
+    }
+    built, findings = compiled(context(tmp_path, "shop", FULL, files))
+    assert built is None
+    files_told = {Path(each.file).name for each in findings}
+    assert {"line.html", "cart.html", "error.html"} <= files_told
+    codes = {each.code for each in findings}
+    assert {"unknown-fragment", "unknown-reference", "bad-policy"} <= codes
+    assert "no-template" not in codes
+    assert {(each.context, each.owner) for each in findings} == {("shop", "team-shop")}
+
+
+def test_a_page_whose_shell_does_not_compile_is_left_out_with_its_findings(tmp_path: Path) -> None:
+    built, findings = compiled(shop(tmp_path, slot("not a name")))
+    assert built is None
+    assert findings[0].file == str(tmp_path / "shop/pages/cart.html")
+    assert findings[0].line == 3
+
+
+def test_a_page_whose_template_does_not_parse_is_told(tmp_path: Path) -> None:
+    built, findings = compiled(shop(tmp_path, "{% block"))
+    assert built is None
+    assert findings[0].file == str(tmp_path / "shop/pages/cart.html")
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+LAYOUT = SHELL.format("<header>" + slot("site/header") + "</header>\n<main>{% block main %}{% endblock %}</main>")
+EXTENDING = '{% extends "site/layouts/default.html" %}\n{% block main %}\n' + slot("shop/lines") + "\n{% endblock %}\n"
+
+
+def extending(root: Path) -> Path:
+    folder = shop(root)
+    write(folder / "pages/cart.html", EXTENDING)
+    return folder
+
+
+def test_slots_of_a_layout_are_placed_in_the_layout(tmp_path: Path) -> None:
+    write(tmp_path / "site/layouts/default.html", LAYOUT)
+    built = good(extending(tmp_path))
+    header, lines = (built.places[f"shell:shop/cart:{index}"] for index in (1, 2))
+    assert (header.file, header.line, header.context) == (str(tmp_path / "site/layouts/default.html"), 3, "site")
+    assert (lines.file, lines.line, lines.context) == (str(tmp_path / "shop/pages/cart.html"), 3, "shop")
+
+
+def test_a_missing_layout_is_dangling_and_the_built_in_one_stands_in(tmp_path: Path) -> None:
+    built, findings = compiled(extending(tmp_path))
+    assert built is not None
+    assert [each.code for each in findings] == ["dangling"]
+    assert [each.fragment for each in built.context.pages["shop/cart"].shell.slots] == ["shop/lines"]
+
+
+def test_a_layout_that_went_leaves_the_last_good_compilation(tmp_path: Path) -> None:
+    write(tmp_path / "site/layouts/default.html", LAYOUT)
+    folder = extending(tmp_path)
+    before = good(folder)
+    (tmp_path / "site/layouts/default.html").unlink()
+    after, findings = compiled(folder, before)
+    assert after is not None
+    assert after.context.pages["shop/cart"].shell is before.context.pages["shop/cart"].shell
+    assert after.places == before.places
+    assert [(each.code, each.severity, each.owner) for each in findings] == [("dangling", "warning", "team-shop")]
+
+
+def test_a_bad_policy_in_another_contexts_layout_is_left_out(tmp_path: Path) -> None:
+    layout = LAYOUT.replace('name="site/header"', 'name="site/header" timeout.total="soon" retry.extra="0"')
+    write(tmp_path / "site/layouts/default.html", layout)
+    built, findings = compiled(extending(tmp_path))
+    assert built is not None
+    (finding,) = findings
+    assert (finding.code, finding.severity) == ("dangling", "warning")
+    header = built.context.pages["shop/cart"].shell.slots[0]
+    assert header.policy == {"retry.extra": "0"}
+    assert header in built.context.pages["shop/cart"].shell.parts
