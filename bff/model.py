@@ -211,11 +211,13 @@ class Fragment:
     csp: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     version: str = ""  # changes when the registration does; part of an entry's validity
 
-    @property
-    def private(self) -> bool:
-        """Whether answers belong to one principal: by policy, or because something of theirs is sent."""
+    private: bool = field(init=False, default=False)
+    """Whether answers belong to one principal: by policy, or because something of theirs is sent."""
+
+    def __post_init__(self) -> None:
         sends = self.forward.cookies or "authorization" in self.forward.headers or self.forward.principal
-        return self.policy.cache.scope == "private" or bool(sends) or any(p.principal for p in self.params.values())
+        named = any(param.principal for param in self.params.values())
+        object.__setattr__(self, "private", self.policy.cache.scope == "private" or bool(sends) or named)
 
 
 Pattern = tuple["str | Ref", ...]
@@ -269,7 +271,9 @@ class Slot:
     params: tuple[tuple[str, Pattern], ...] = ()
     policy: Mapping[str, str] = field(default_factory=dict)  # dotted key → text
     placeholder: tuple[bytes | Hole, ...] = ()
-    in_form: bool = False  # inside a <form> of the shell: a form in the fragment would be ignored, its end tag would not
+    in_form: bool = (
+        False  # inside a <form> of the shell: a form in the fragment would be ignored, its end tag would not
+    )
     line: int = 0
     column: int = 0
 
@@ -355,7 +359,7 @@ class Timing(NamedTuple):
 UNTIMED = Timing()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """One HTTP request to a context, ready to be written: no header is added but Host, framing and Accept-Encoding."""
 
@@ -415,7 +419,7 @@ class Fetch(Protocol):
 # --- what a slot became -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Result:
     """How one slot (or one call of the fragment endpoint) ended."""
 

@@ -14,7 +14,7 @@ from bff.gateway.problems import Answer, Fields, problem
 from bff.model import Ask, Failure, Fetch, Reason, Reply, Telemetry
 from bff.page.call import Call, Visit
 from bff.rules import keys, redirects
-from bff.rules.caching import header
+from bff.rules.caching import fields, text
 from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
 
@@ -107,14 +107,15 @@ class Posts:
         back: Fields = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
         back += [(name, value) for name, value in reply.headers if name in _PASSED_BACK or name.startswith(b"hx-")]
         back += [(b"set-cookie", value) for value in redirects.cookies(_cookies(reply), grant)]
-        stated = header(reply.headers, b"location")
+        found = fields(reply.headers)
+        stated = text(found, b"location")
         if stated:
             to = redirects.location(stated, call.fragment.upstream, grant)
             if to is None:
                 return problem(502, "The page's own service redirects to where it may not.", html=False)
             back.append((b"location", to.encode("latin-1")))
         if reply.status < 400:
-            self._changed(call.fragment.context, visit.principal, header(reply.headers, b"bff-changed").split())
+            self._changed(call.fragment.context, visit.principal, text(found, b"bff-changed").split())
         return Answer(reply.status, [*back, (b"content-length", b"%d" % len(reply.body))], reply.body)
 
     def _changed(self, context: str, principal: str | None, tags: list[str]) -> None:

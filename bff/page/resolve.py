@@ -19,7 +19,6 @@ from bff.model import (
     Failure,
     Fetch,
     Fragment,
-    Headers,
     Markup,
     Reason,
     Reply,
@@ -31,7 +30,7 @@ from bff.page import results
 from bff.page.call import Call, Visit
 from bff.page.flight import SHOWABLE, Done, Flight, Kept, Wait
 from bff.rules import keys, serve
-from bff.rules.caching import Terms, header, terms
+from bff.rules.caching import Fields, Terms, fields, terms, text
 from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
 from bff.timer import Timer
@@ -192,61 +191,55 @@ class Resolver:
 
     def _landed(self, flight: Flight, answer: Reply | Failure) -> None:
         self._gone(flight)
+        flight.exchange = None
         fragment = flight.call.fragment
-        status = str(answer.status)
-        self._telemetry.upstream(fragment, status, answer.timing.total)
+        self._telemetry.upstream(fragment, str(answer.status), answer.timing.total)
         if isinstance(answer, Failure):
             self._failed(flight, answer.reason, answer.detail, answer.timing)
             return
-        conditional = flight.entry is not None
-        match serve.classify(answer.status, conditional=conditional):
+        found = fields(answer.headers)
+        match serve.classify(answer.status, conditional=flight.entry is not None):
             case serve.Answer.CONTENT:
-                self._read(flight, answer)
+                self._read(flight, answer, found)
             case serve.Answer.EMPTY:
-                self._keep(flight, answer, Content(markup=EMPTY))
+                self._keep(flight, answer, found, Content(markup=EMPTY))
             case serve.Answer.NOT_MODIFIED:
-                self._revalidated(flight, answer)
+                self._revalidated(flight, answer, found)
             case serve.Answer.REDIRECT if flight.call.primary:
-                self._redirected(flight, answer)
+                self._redirected(flight, answer, found)
+            case serve.Answer.NOT_FOUND | serve.Answer.AUTH | serve.Answer.CLIENT_ERROR if flight.call.primary:
+                self._read(flight, answer, found)
             case serve.Answer.NOT_FOUND:
-                self._not_found(flight, answer)
-            case serve.Answer.AUTH | serve.Answer.CLIENT_ERROR if flight.call.primary:
-                self._read(flight, answer)
+                self._keep(flight, answer, found, Content())
             case serve.Answer.AUTH:
-                self._failed(flight, Reason.AUTH, f"answered {status}", answer.timing, answer.status)
+                self._failed(flight, Reason.AUTH, f"answered {answer.status}", answer.timing, answer.status)
             case _:
-                self._failed(flight, Reason.STATUS, f"answered {status}", answer.timing, answer.status)
+                self._failed(flight, Reason.STATUS, f"answered {answer.status}", answer.timing, answer.status)
 
-    def _read(self, flight: Flight, reply: Reply) -> None:
+    def _read(self, flight: Flight, reply: Reply, found: Fields) -> None:
         call = flight.call
         source = self._sources[call.fragment.source]
-        read = source.read(call.fragment, reply, call.params, head=call.primary)
+        read = source.read(call.fragment, found, reply.body, call.params, head=call.primary)
         if callable(read):
             future = asyncio.get_running_loop().run_in_executor(None, read)
-            future.add_done_callback(lambda made: self._made(flight, reply, made.result()))
+            future.add_done_callback(lambda made: self._made(flight, reply, found, made.result()))
         else:
-            self._made(flight, reply, read)
+            self._made(flight, reply, found, read)
 
-    def _made(self, flight: Flight, reply: Reply, made: Read) -> None:
+    def _made(self, flight: Flight, reply: Reply, found: Fields, made: Read) -> None:
         if isinstance(made, Content):
-            self._keep(flight, reply, made)
+            self._keep(flight, reply, found, made)
         elif reply.status >= 400:  # a primary's own error without a body to show: its status still counts
-            self._keep(flight, reply, Content(markup=EMPTY))
+            self._keep(flight, reply, found, Content(markup=EMPTY))
         else:
             detail = made.detail if isinstance(made, Unreadable) else ""
             self._failed(flight, Reason.REFUSED, detail, reply.timing, reply.status)
 
-    def _not_found(self, flight: Flight, reply: Reply) -> None:
-        if flight.call.primary:
-            self._read(flight, reply)
-        else:
-            self._keep(flight, reply, Content())
-
-    def _keep(self, flight: Flight, reply: Reply, content: Content) -> None:
+    def _keep(self, flight: Flight, reply: Reply, found: Fields, content: Content) -> None:
         """An answer that is none of the errors: store it where it may be, then hand it to whoever waits."""
         call, now = flight.call, self.now()
         policy = call.policy
-        kept = self._terms(call, reply.headers, reply.status)
+        kept = self._terms(call, found, reply.status)
         entry = Entry(
             key=flight.key,
             fragment=call.fragment.name,
@@ -257,7 +250,7 @@ class Resolver:
             terms=kept,
             born=now - kept.age,
             as_of=content.as_of,
-            tags=_tags(call, reply),
+            tags=_tags(call, found),
             principal=flight.principal if call.fragment.private else None,
         )
         storable = reply.status in _STORABLE and flight.variant.shareable
@@ -269,9 +262,9 @@ class Resolver:
             self._fly_solo(flight.key, now)
         self._hand_out(flight, entry, reply)
 
-    def _terms(self, call: Call, fields: Headers, status: int) -> Terms:
+    def _terms(self, call: Call, found: Fields, status: int) -> Terms:
         return terms(
-            fields,
+            found,
             status,
             scope="private" if call.fragment.private else "shared",
             obey=call.policy.cache.mode == "http",
@@ -300,18 +293,18 @@ class Resolver:
             return self.fall(call, Reason.NOT_FOUND, None, wait.began, detail, timing=reply.timing, status=entry.status)
         return results.answered(call, entry, reply, began=wait.began, now=self.now(), kept=kept)
 
-    def _redirected(self, flight: Flight, reply: Reply) -> None:
+    def _redirected(self, flight: Flight, reply: Reply, found: Fields) -> None:
+        to = text(found, b"location")
         for wait in flight.waits[:]:
             self._let_go(wait)
-            self.end(wait, results.redirected(reply, began=wait.began, now=self.now()))
+            self.end(wait, results.redirected(reply, to, began=wait.began, now=self.now()))
 
-    def _revalidated(self, flight: Flight, reply: Reply) -> None:
+    def _revalidated(self, flight: Flight, reply: Reply, found: Fields) -> None:
         entry = flight.entry
         if entry is None:
             return
         now, call = self.now(), flight.call
-        merged = _merged(entry, reply)
-        entry.terms = self._terms(call, merged, entry.status)
+        entry.terms = self._terms(call, _merged(entry, found), entry.status)
         entry.born = now - entry.terms.age
         entry.retry_at = 0.0
         self._store.put(entry)
@@ -386,16 +379,17 @@ class Resolver:
 _STORABLE: Final = frozenset({200, 203, 204, 404, 410})
 
 
-def _merged(entry: Entry, reply: Reply) -> list[tuple[bytes, bytes]]:
+def _merged(entry: Entry, found: Fields) -> Fields:
     """The stored validators where the 304 names none of its own (RFC 9111 §3.2)."""
-    stated = {name for name, _ in reply.headers}
     kept = (b"etag", entry.terms.etag), (b"last-modified", entry.terms.last_modified)
-    return [*reply.headers, *((n, v.encode("latin-1")) for n, v in kept if v and n not in stated)]
+    return {name: value.encode("latin-1") for name, value in kept if value} | dict(found)
 
 
-def _tags(call: Call, reply: Reply) -> tuple[str, ...]:
+def _tags(call: Call, found: Fields) -> tuple[str, ...]:
     """The registration's tags and the upstream's own, confined to its context."""
     own = [keys.fill(pattern, call.values) for pattern in call.fragment.tags]
-    stated = header(reply.headers, b"surrogate-key").split()
-    stated += [tag.strip() for tag in header(reply.headers, b"cache-tag").split(",") if tag.strip()]
-    return tuple(own) + tuple(stated)
+    if b"surrogate-key" in found:
+        own += text(found, b"surrogate-key").split()
+    if b"cache-tag" in found:
+        own += [tag.strip() for tag in text(found, b"cache-tag").split(",") if tag.strip()]
+    return tuple(own)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from bff.model import Cache, Fragment, Markup, Outcome, Reason, Reply, Result, Timing
 from bff.page.call import Call
 from bff.rules import serve
-from bff.rules.caching import header
 from bff.store.entry import Entry
 
 _REFUSED = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
@@ -92,7 +91,7 @@ def revalidated(call: Call, entry: Entry, reply: Reply, *, began: float, now: fl
     return replace(fresh, reason=Reason.REVALIDATED, seconds=now - began, timing=reply.timing)
 
 
-def redirected(reply: Reply, *, began: float, now: float) -> Result:
+def redirected(reply: Reply, to: str, *, began: float, now: float) -> Result:
     """A primary's redirect; whether it is allowed is decided where it would be sent."""
     return Result(
         outcome=Outcome.FRESH,
@@ -100,7 +99,7 @@ def redirected(reply: Reply, *, began: float, now: float) -> Result:
         status=reply.status,
         seconds=now - began,
         timing=reply.timing,
-        location=header(reply.headers, b"location"),
+        location=to,
         cookies=set_cookies(reply),
     )
 

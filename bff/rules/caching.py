@@ -5,14 +5,16 @@ Pure: knows neither a clock nor the store. Times are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_tz
 from functools import lru_cache
 from typing import Final, Literal
 
-Fields = Sequence[tuple[bytes, bytes]]
+Lines = Sequence[tuple[bytes, bytes]]
+Fields = Mapping[bytes, bytes]
+"""A head with the lines of one field joined; names lower-case. Set-Cookie, which cannot be joined, is only there to see."""
 
 HEURISTIC_STATUSES: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})  # RFC 9110 §15.1
 MAX_DELTA: Final = 2**31  # RFC 9111 §1.2.2: larger delta-seconds count as this
@@ -36,21 +38,30 @@ class Terms:
     date: float  # wall
 
 
-def header(fields: Fields, name: bytes) -> str:
-    """All lines of one field, joined as one list (RFC 9110 §5.3); "" where there is none."""
-    found = [value for key, value in fields if key == name]
-    return b", ".join(found).decode("latin-1") if found else ""
+def fields(lines: Lines) -> Fields:
+    """A head's lines by name, those of one field joined as one list (RFC 9110 §5.3)."""
+    found = dict(lines)
+    if len(found) != len(lines):
+        found = {}
+        for name, value in lines:
+            found[name] = found[name] + b", " + value if name in found else value
+    return found
+
+
+def text(found: Fields, name: bytes) -> str:
+    """One field's value; "" where there is none."""
+    return found.get(name, b"").decode("latin-1")
 
 
 @lru_cache(maxsize=4096)
-def directives(text: str) -> dict[str, str | None]:
+def directives(value: bytes) -> dict[str, str | None]:
     """Cache-Control's directives, lower-case; the first of duplicates counts (RFC 9111 §4.2.1 allows the choice)."""
     found: dict[str, str | None] = {}
-    for part in _split(text):
-        name, equals, value = part.partition("=")
+    for part in _split(value.decode("latin-1")):
+        name, equals, argument = part.partition("=")
         name = name.strip().lower()
         if name and name not in found:
-            found[name] = value.strip().strip('"') if equals else None
+            found[name] = argument.strip().strip('"') if equals else None
     return found
 
 
@@ -73,9 +84,9 @@ def seconds(value: str | None) -> float | None:
 
 
 @lru_cache(maxsize=1024)
-def wall(text: str) -> float | None:
+def wall(value: bytes) -> float | None:
     """The time an HTTP date names, or None (RFC 9110 §5.6.7)."""
-    parts = parsedate_tz(text) if text else None
+    parts = parsedate_tz(value.decode("latin-1")) if value else None
     if parts is None:
         return None
     try:
@@ -84,37 +95,42 @@ def wall(text: str) -> float | None:
         return None
 
 
-def terms(fields: Fields, status: int, *, scope: Literal["shared", "private"], obey: bool, wall_now: float) -> Terms:
+def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], obey: bool, wall_now: float) -> Terms:
     """Read an answer's terms. `obey` is False under `mode: fixed`: only what forbids storing is heeded."""
-    targeted = header(fields, b"cdn-cache-control") if scope == "shared" else ""  # RFC 9213: it replaces Cache-Control
-    control = directives(targeted or header(fields, b"cache-control"))
-    date = wall(header(fields, b"date")) or wall_now
     shared = scope == "shared"
-    life = _lifetime(control, fields, date, shared=shared, targeted=bool(targeted)) if obey else None
-    forbidding = ("must-revalidate", "proxy-revalidate", "no-cache") if shared else ("must-revalidate", "no-cache")
+    targeted = found.get(b"cdn-cache-control", b"") if shared else b""  # RFC 9213: it replaces Cache-Control
+    control = directives(targeted or found.get(b"cache-control", b""))
+    stated = wall(found[b"date"]) if b"date" in found else None
+    date = wall_now if stated is None else stated
+    life = _lifetime(control, found, date, shared=shared, targeted=bool(targeted)) if obey else None
+    age = max(0.0, wall_now - date, seconds(text(found, b"age").split(",")[0].strip()) or 0.0) if obey else 0.0
     return Terms(
-        storable=_storable(control, fields, status, life, shared=shared),
+        storable=_storable(control, found, status, life, shared=shared),
         lifetime=life,
-        age=max(0.0, wall_now - date, seconds(header(fields, b"age").split(",")[0].strip()) or 0.0) if obey else 0.0,
+        age=age,
         stale_while_revalidate=seconds(control.get("stale-while-revalidate")) if obey else None,
         stale_if_error=seconds(control.get("stale-if-error")) if obey else None,
-        must_revalidate=obey and (any(name in control for name in forbidding) or (shared and "s-maxage" in control)),
-        etag=header(fields, b"etag"),
-        last_modified=header(fields, b"last-modified"),
+        must_revalidate=obey and not (_SHARED_FORBID if shared else _FORBID).isdisjoint(control),
+        etag=text(found, b"etag"),
+        last_modified=text(found, b"last-modified"),
         date=date,
     )
 
 
-def _storable(control: dict[str, str | None], fields: Fields, status: int, life: float | None, *, shared: bool) -> bool:
+_FORBID: Final = frozenset({"must-revalidate", "no-cache"})
+_SHARED_FORBID: Final = _FORBID | {"proxy-revalidate", "s-maxage"}  # RFC 9111 §5.2.2.8, §5.2.2.10
+
+
+def _storable(control: dict[str, str | None], found: Fields, status: int, life: float | None, *, shared: bool) -> bool:
     if "no-store" in control or (shared and "private" in control):
         return False
-    if any(name == b"set-cookie" or (name == b"vary" and b"*" in value) for name, value in fields):
+    if b"set-cookie" in found or b"*" in found.get(b"vary", b""):
         return False
     return status in HEURISTIC_STATUSES or life is not None
 
 
 def _lifetime(
-    control: dict[str, str | None], fields: Fields, date: float, *, shared: bool, targeted: bool
+    control: dict[str, str | None], found: Fields, date: float, *, shared: bool, targeted: bool
 ) -> float | None:
     """RFC 9111 §4.2.1, in order: s-maxage, max-age, Expires − Date; an invalid value counts as stale."""
     if "no-cache" in control:
@@ -122,7 +138,7 @@ def _lifetime(
     for name in ("s-maxage", "max-age") if shared else ("max-age",):
         if name in control:
             return seconds(control[name]) or 0.0
-    expires = "" if targeted else header(fields, b"expires")
+    expires = b"" if targeted else found.get(b"expires", b"")
     if expires:
         until = wall(expires)
         return max(0.0, until - date) if until is not None else 0.0

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from bff.model import Fragment, Markup, Reply
+from bff.model import Fragment, Markup
+from bff.rules.caching import Fields
 
 SLOW = 16 * 1024
 """Bytes from which work that is not memoised (a repair, a template over JSON) leaves the event loop."""
@@ -38,16 +39,13 @@ class Source(Protocol):
 
     accept: str
 
-    def read(self, fragment: Fragment, reply: Reply, params: Mapping[str, Any], *, head: bool) -> Read:
+    def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
         """Read a 2xx (or a primary's 4xx) answer. `head`: it may hold elements for the page's head."""
 
 
-def content_type(reply: Reply) -> str:
-    """The media type, lower-case and without parameters; "" where none is stated."""
-    for name, value in reply.headers:
-        if name == b"content-type":
-            return value.partition(b";")[0].strip().lower().decode("latin-1")
-    return ""
+def content_type(found: Fields) -> bytes:
+    """The media type, lower-case and without parameters; b"" where none is stated."""
+    return found.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
 
 def rfc3339(wall: float) -> str:

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from bff.markup.check import Checker
-from bff.model import Fragment, Reply
+from bff.model import Fragment
+from bff.rules.caching import Fields
 from bff.upstream.sources.content import SLOW, Content, Read, Unreadable, content_type
 
 
@@ -17,11 +18,11 @@ class HtmlSource:
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
 
-    def read(self, fragment: Fragment, reply: Reply, params: Mapping[str, Any], *, head: bool) -> Read:
+    def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
         del params
-        if (kind := content_type(reply)) != "text/html":
-            return Unreadable(f"answered {kind or 'no content type'} where text/html is expected")
-        return checked(self._checker, fragment, reply.body, head=head)
+        if (kind := content_type(found)) != b"text/html":
+            return Unreadable(f"answered {kind.decode('latin-1') or 'no content type'} where text/html is expected")
+        return checked(self._checker, fragment, body, head=head)
 
 
 def checked(checker: Checker, fragment: Fragment, body: bytes, *, head: bool) -> Read:

@@ -10,8 +10,8 @@ from typing import Any
 
 from bff.errors import TemplateFailed
 from bff.markup.check import Checker
-from bff.model import Fragment, Meta, Reply
-from bff.rules.caching import header, wall
+from bff.model import Fragment, Meta
+from bff.rules.caching import Fields, wall
 from bff.upstream.sources.content import SLOW, Content, Read, Unreadable, content_type, rfc3339
 from bff.upstream.sources.html import checked
 
@@ -22,33 +22,35 @@ class JsonSource:
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
 
-    def read(self, fragment: Fragment, reply: Reply, params: Mapping[str, Any], *, head: bool) -> Read:
-        kind = content_type(reply)
-        if kind != "application/json" and not kind.endswith("+json"):
-            return Unreadable(f"answered {kind or 'no content type'} where JSON is expected")
-        work = partial(self._read, fragment, reply, params, head)
-        return work if len(reply.body) >= SLOW else work()
+    def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
+        kind = content_type(found)
+        if kind != b"application/json" and not kind.endswith(b"+json"):
+            return Unreadable(f"answered {kind.decode('latin-1') or 'no content type'} where JSON is expected")
+        work = partial(self._read, fragment, found, body, params, head)
+        return work if len(body) >= SLOW else work()
 
-    def _read(self, fragment: Fragment, reply: Reply, params: Mapping[str, Any], head: bool) -> Content | Unreadable:
+    def _read(
+        self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], head: bool
+    ) -> Content | Unreadable:
         try:
-            data = json.loads(reply.body)
+            data = json.loads(body)
         except ValueError as error:
             return Unreadable(f"answered no valid JSON: {error}")
         spoke = timestamp(data, fragment.as_of)
         if fragment.template is None:
-            return Content(data=reply.body, as_of=spoke)
+            return Content(data=body, as_of=spoke)
         try:
-            html = fragment.template(data, params, _meta(reply, spoke))
+            html = fragment.template(data, params, _meta(found, spoke))
         except TemplateFailed as error:
             return Unreadable(str(error))
         read = checked(self._checker, fragment, html.encode(), head=head)
         done = read() if callable(read) else read
-        return done if isinstance(done, Unreadable) else Content(markup=done.markup, data=reply.body, as_of=spoke)
+        return done if isinstance(done, Unreadable) else Content(markup=done.markup, data=body, as_of=spoke)
 
 
-def _meta(reply: Reply, spoke: float | None) -> Meta:
-    date = wall(header(reply.headers, b"date")) or datetime.now(UTC).timestamp()
-    as_of = spoke or wall(header(reply.headers, b"last-modified")) or date
+def _meta(found: Fields, spoke: float | None) -> Meta:
+    date = wall(found.get(b"date", b"")) or datetime.now(UTC).timestamp()
+    as_of = spoke or wall(found.get(b"last-modified", b"")) or date
     return Meta(date=rfc3339(date), as_of=rfc3339(as_of))
 
 

@@ -4,42 +4,41 @@ import pytest
 
 from bff.errors import TemplateFailed
 from bff.markup.check import Checker
-from bff.model import Meta, Reply, Timing
+from bff.model import Meta
 from bff.upstream.sources.content import SLOW, Content, Unreadable, content_type, rfc3339
 from bff.upstream.sources.html import HtmlSource
 from bff.upstream.sources.json import JsonSource, timestamp
 from tests.build import fragment
 
 
-def reply(body: bytes, kind: bytes = b"text/html; charset=utf-8", **headers: str) -> Reply:
-    fields = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
-    return Reply(200, [(b"content-type", kind), *fields], body, Timing())
+def head(kind: bytes = b"text/html; charset=utf-8", **headers: str) -> dict[bytes, bytes]:
+    return {b"content-type": kind} | {name.encode(): text.encode() for name, text in headers.items()}
 
 
 def test_content_types_are_compared_without_parameters_and_case() -> None:
-    assert content_type(reply(b"", b"Text/HTML; x=y")) == "text/html"
-    assert content_type(Reply(200, [], b"", Timing())) == ""
+    assert content_type(head(b"Text/HTML; x=y")) == b"text/html"
+    assert content_type({}) == b""
 
 
 @pytest.mark.parametrize("kind", [b"text/plain", b"application/json", b"application/xhtml+xml", b""])
 def test_html_is_text_html(kind: bytes) -> None:
-    read = HtmlSource(Checker()).read(fragment(), reply(b"<p></p>", kind), {}, head=False)
+    read = HtmlSource(Checker()).read(fragment(), head(kind), b"<p></p>", {}, head=False)
     assert isinstance(read, Unreadable)
 
 
 def test_a_small_repair_is_made_at_once_and_a_large_one_in_a_thread() -> None:
     source = HtmlSource(Checker())
-    small = source.read(fragment(), reply(b"<p>x"), {}, head=False)
+    small = source.read(fragment(), head(), b"<p>x", {}, head=False)
     assert isinstance(small, Content)
     assert small.markup is not None
     assert small.markup.flat == b"<p>x</p>"
-    large = source.read(fragment(), reply(b"<p>" + b"x" * SLOW), {}, head=False)
+    large = source.read(fragment(), head(), b"<p>" + b"x" * SLOW, {}, head=False)
     assert callable(large)
     made = large()
     assert isinstance(made, Content)
     assert made.markup is not None
     assert made.markup.flat == b"<p>" + b"x" * SLOW + b"</p>"
-    again = source.read(fragment(), reply(b"<p>" + b"x" * SLOW), {}, head=False)
+    again = source.read(fragment(), head(), b"<p>" + b"x" * SLOW, {}, head=False)
     assert isinstance(again, Content), "what was repaired is remembered"
 
 
@@ -49,16 +48,13 @@ def template(data: Any, params: Any, meta: Meta) -> str:
 
 def test_json_is_kept_and_rendered() -> None:
     made = fragment(source="json", template=template, as_of="course.modified")
-    answer = reply(
-        b'{"title": "T", "course": {"modified": "2026-01-02T03:04:05Z"}}',
-        b"application/json",
-        date="Fri, 02 Jan 2026 05:00:00 GMT",
-    )
-    read = JsonSource(Checker()).read(made, answer, {"n": 1}, head=False)
+    body = b'{"title": "T", "course": {"modified": "2026-01-02T03:04:05Z"}}'
+    found = head(b"application/json", date="Fri, 02 Jan 2026 05:00:00 GMT")
+    read = JsonSource(Checker()).read(made, found, body, {"n": 1}, head=False)
     assert isinstance(read, Content)
     assert read.markup is not None
     assert read.markup.flat == b"<p>T, 1, 2026-01-02T03:04:05Z, 2026-01-02T05:00:00Z</p>"
-    assert read.data == answer.body
+    assert read.data == body
     assert read.as_of == 1767323045
 
 
@@ -66,13 +62,11 @@ def test_json_is_kept_and_rendered() -> None:
     ("body", "kind"), [(b"{", b"application/json"), (b"{}", b"text/html"), (b"\xff", b"application/json")]
 )
 def test_what_is_no_json(body: bytes, kind: bytes) -> None:
-    assert isinstance(
-        JsonSource(Checker()).read(fragment(source="json"), reply(body, kind), {}, head=False), Unreadable
-    )
+    assert isinstance(JsonSource(Checker()).read(fragment(source="json"), head(kind), body, {}, head=False), Unreadable)
 
 
 def test_without_a_template_json_is_data_alone() -> None:
-    read = JsonSource(Checker()).read(fragment(source="json"), reply(b"[1]", b"application/ld+json"), {}, head=False)
+    read = JsonSource(Checker()).read(fragment(source="json"), head(b"application/ld+json"), b"[1]", {}, head=False)
     assert read == Content(data=b"[1]")
 
 
@@ -82,7 +76,7 @@ def failing(data: Any, params: Any, meta: Meta) -> str:
 
 def test_a_template_that_fails_is_an_unreadable_answer() -> None:
     read = JsonSource(Checker()).read(
-        fragment(source="json", template=failing), reply(b"{}", b"application/json"), {}, head=False
+        fragment(source="json", template=failing), head(b"application/json"), b"{}", {}, head=False
     )
     assert read == Unreadable("card.html:3: 'title' is undefined")
 
@@ -90,7 +84,7 @@ def test_a_template_that_fails_is_an_unreadable_answer() -> None:
 def test_a_large_document_is_read_in_a_thread_and_its_markup_repaired() -> None:
     made = fragment(source="json", template=lambda data, params, meta: "<b>" + data["x"])
     body = b'{"x": "' + b"y" * SLOW + b'"}'
-    read = JsonSource(Checker()).read(made, reply(body, b"application/json"), {}, head=False)
+    read = JsonSource(Checker()).read(made, head(b"application/json"), body, {}, head=False)
     assert callable(read)
     done = read()
     assert isinstance(done, Content)
