@@ -127,7 +127,10 @@ def parse(key: str, text: str) -> object:
 def suggestion(wrong: str, known: Mapping[str, object] | Sequence[str]) -> str:
     """`did you mean …?` where one is near, else the list of what there is."""
     near = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    some = [*known][:12]
+    return f"known are {', '.join(some)}{', …' if len(known) > len(some) else ''}"
 
 
 def show(key: str, value: object) -> str:
@@ -188,7 +191,7 @@ def _count(text: str) -> int:
 
 def _word(text: str, words: Sequence[str]) -> str:
     if text not in words:
-        raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        raise ValueError(f"{text!r} is not one of {', '.join(words)}; write one of those")
     return text
 
 

@@ -1,0 +1,99 @@
+"""Keys that are accepted and validated, and whose machinery this version does not have: one table.
+
+`bff check` lists what of it is used, so that nothing is ignored silently. A row goes when its machinery comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from bff.config.fields import Section
+from bff.config.validate import Places, finding
+from bff.config.yaml import Loc
+from bff.errors import Finding
+from bff.rules.policy import DEFAULTS
+
+ACTIVE_SOURCES: Final = frozenset({"", "html", "json"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A key, `*` for any name or number; dotted policy keys as they are. `when`: which of its values wait, else any that is set."""
+
+    key: str
+    when: Callable[[Any], bool] = lambda _: True
+
+
+_POLICY: Final = ("retry.*", "hedge.*", "breaker.*", "cache.pull")
+
+CONTEXT: Final = (
+    Row("source", lambda value: value not in ACTIVE_SOURCES),
+    Row("fragments/*/source", lambda value: value not in ACTIVE_SOURCES),
+    Row("fragments/*/paginate"),
+    Row("fragments/*/tags"),
+    Row("fragments/*/assets"),
+    Row("fragments/*/trust"),
+    Row("fragments/*/starts_task"),
+    Row("proxy/*"),
+    Row("events/*"),
+    *(Row(f"{place}/{key}") for place in ("policy", "fragments/*/policy") for key in _POLICY),
+)
+OPERATOR: Final = (
+    Row("store"),
+    Row("workers"),
+    Row("secret"),
+    Row("allow/*"),
+    Row("events"),
+    Row("cors"),
+    Row("admin"),
+    *(
+        Row(f"{place}/{key}")
+        for place in ("policy", "overrides/contexts/*", "overrides/fragments/*")
+        for key in _POLICY
+    ),
+)
+
+
+def inactive(section: Section, table: tuple[Row, ...], places: Places) -> list[Finding]:
+    """A note for each use of a row."""
+    return [
+        finding(
+            places,
+            loc,
+            "not-yet-active",
+            f"{_shown(loc)} is not yet active; it is checked, and has no effect",
+            severity="note",
+            key=True,
+        )
+        for row in table
+        for loc, value in _found(section, row.key.split("/"), ())
+        if row.when(value) and (loc[-1] not in DEFAULTS or value != DEFAULTS[str(loc[-1])])
+    ]
+
+
+def _shown(loc: Loc) -> str:
+    return ".".join(str(step) for step in loc)
+
+
+def _found(value: Any, pattern: list[str], loc: Loc) -> Iterator[tuple[Loc, Any]]:
+    """What is set under a pattern, with its place; a section's key counts where it differs from its default."""
+    if not pattern:
+        yield loc, value
+        return
+    step, *further = pattern
+    match value:
+        case Section():
+            inner = getattr(value, step)
+            field = type(value).model_fields[step]
+            if inner != field.get_default(call_default_factory=True):
+                yield from _found(inner, further, (*loc, step))
+        case dict():
+            for key, inner in value.items():
+                if fnmatchcase(key, step):
+                    yield from _found(inner, further, (*loc, key))
+        case _:
+            for number, inner in enumerate(value):
+                yield from _found(inner, further, (*loc, number))

@@ -1,0 +1,137 @@
+"""From a strict document to a typed section: every error of the schema as a finding, in plain words, where it stands.
+
+Knows how errors are told; not what any key means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import NoneType
+from typing import Any, Final, Literal, Protocol, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from bff.config.fields import Section, Wrong
+from bff.config.yaml import Loc, Tree
+from bff.errors import Finding
+from bff.rules.policy import suggestion
+
+S = TypeVar("S", bound=Section)
+
+
+class Places(Protocol):
+    """Where values come from: a document, or one with an environment over it."""
+
+    def place(self, loc: Loc, *, key: bool = False) -> tuple[str, int, int]:
+        """File (or variable), line and column of the value at `loc`, or of its key."""
+
+
+_WANTED: Final = {
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "int_type": "must be one value",
+    "float_type": "must be one value",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+}
+_REMEDIES: Final = {
+    "must be a list": "write [a, b] or a line with - for each",
+    "must be a mapping": "write its keys indented below it, or {key: value}",
+}
+
+_LIMITS: Final = {
+    "greater_than_equal": ("at least", "ge"),
+    "less_than_equal": ("at most", "le"),
+    "string_too_short": ("text of a length of at least", "min_length"),
+}
+
+
+def validate(model: type[S], tree: Tree, places: Places) -> tuple[S | None, list[Finding]]:
+    """`tree` as a `model`, or everything that is wrong with it, sorted by place."""
+    try:
+        return model.model_validate(tree), []
+    except ValidationError as error:
+        found = {finding for details in error.errors(include_url=False) for finding in _finding(model, details, places)}
+        return None, sorted(found)
+
+
+def finding(
+    places: Places,
+    loc: Loc,
+    code: str,
+    message: str,
+    *,
+    key: bool = False,
+    severity: Literal["error", "warning", "note"] = "error",
+) -> Finding:
+    """A finding at `loc`; the remedy is what follows `; ` in the message."""
+    file, line, column = places.place(loc, key=key)
+    text, _, remedy = message.partition("; ")
+    return Finding(file=file, line=line, column=column, code=code, message=text, remedy=remedy, severity=severity)
+
+
+def _finding(model: type[BaseModel], details: Mapping[str, Any], places: Places) -> Iterator[Finding]:
+    kind: str = details["type"]
+    loc: Loc = details["loc"]
+    in_key = bool(loc) and loc[-1] == "[key]"
+    loc = loc[:-1] if in_key else loc
+    label = f"{loc[-1]}: " if loc and isinstance(loc[-1], str) and not in_key else ""
+    match kind:
+        case "extra_forbidden":
+            yield finding(places, loc, "unknown-key", f"unknown key {loc[-1]!r}; {_nearest(model, loc)}", key=True)
+        case "unknown-key" | "duplicate-key":
+            yield finding(places, loc, kind, details["msg"], key=True)
+        case "missing":
+            yield finding(places, loc[:-1], "missing-key", f"{loc[-1]} is missing; add {loc[-1]}: …")
+        case "value_error":
+            error = details["ctx"]["error"]
+            code = error.code if isinstance(error, Wrong) else "bad-value"
+            yield finding(places, loc, code, f"{label}{error}", key=in_key)
+        case "literal_error":
+            wanted = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+            near = suggestion(str(details["input"]), wanted.split(", "))
+            yield finding(places, loc, "bad-value", f"{label}{details['input']!r} is not one of {wanted}; {near}")
+        case _ if kind in _LIMITS:
+            words, limit = _LIMITS[kind]
+            yield finding(places, loc, "bad-value", f"{label}must be {words} {details['ctx'][limit]:g}; change it")
+        case _ if kind in _WANTED:
+            yield finding(places, loc, "wrong-type", f"{label}{_WANTED[kind]}; {_remedy(kind, details['input'])}")
+        case _:
+            yield finding(places, loc, kind.replace("_", "-"), f"{label}{details['msg']}")
+
+
+def _remedy(kind: str, given: object) -> str:
+    wanted = _WANTED[kind]
+    if isinstance(given, dict) and kind == "string_type":
+        return 'put quotes around text that begins with "{"'
+    return _REMEDIES.get(
+        wanted, f"write a single value instead of a {'mapping' if isinstance(given, dict) else 'list'}"
+    )
+
+
+def _nearest(model: type[BaseModel], loc: Loc) -> str:
+    known = [info.alias or name for name, info in _section(model, loc[:-1]).model_fields.items()]
+    return suggestion(str(loc[-1]), known)
+
+
+def _section(model: type[BaseModel], loc: Loc) -> type[BaseModel]:
+    """The section that lies at `loc`, found by its annotations."""
+    found: Any = model
+    for step in loc:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            fields = {info.alias or name: info.annotation for name, info in found.model_fields.items()}
+            found = _present(fields[str(step)])
+        else:  # the values of a mapping, the items of a list
+            found = _present([part for part in get_args(found) if part is not ...][-1])
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else model
+
+
+def _present(annotation: Any) -> Any:
+    """An annotation without `| None`."""
+    return (
+        next(part for part in get_args(annotation) if part is not NoneType)
+        if NoneType in get_args(annotation)
+        else annotation
+    )
