@@ -237,30 +237,31 @@ class Resolver:
 
     def _keep(self, flight: Flight, reply: Reply, found: Fields, content: Content) -> None:
         """An answer that is none of the errors: store it where it may be, then hand it to whoever waits."""
-        call, now = flight.call, self.now()
-        policy = call.policy
-        kept = self._terms(call, found, reply.status)
-        entry = Entry(
+        call, share = flight.call, flight.variant.shareable and reply.status in _STORABLE
+        kept, tags = self._terms(call, found, reply.status), _tags(call, found)
+        if serve.keepable(kept, reply.status, call.policy.cache, shareable=share):
+            self._store.put(self._entry(flight, reply, content, kept, tags))
+            self._hand_out(flight, reply, content, kept, tags, word="stored")
+            return
+        if flight.share:
+            self._fly_solo(flight.key, self.now())
+        self._hand_out(flight, reply, content, kept, tags)
+
+    def _entry(self, flight: Flight, reply: Reply, content: Content, kept: Terms, tags: tuple[str, ...]) -> Entry:
+        fragment = flight.call.fragment
+        return Entry(
             key=flight.key,
-            fragment=call.fragment.name,
-            version=call.fragment.version,
+            fragment=fragment.name,
+            version=fragment.version,
             status=reply.status,
             markup=content.markup,
             data=content.data,
             terms=kept,
-            born=now - kept.age,
+            born=self.now() - kept.age,
             as_of=content.as_of,
-            tags=_tags(call, found),
-            principal=flight.principal if call.fragment.private else None,
+            tags=tags,
+            principal=flight.principal if fragment.private else None,
         )
-        storable = reply.status in _STORABLE and flight.variant.shareable
-        if storable and serve.keepable(kept, reply.status, policy.cache, shareable=True):
-            self._store.put(entry)
-            self._hand_out(flight, entry, reply, kept="stored")
-            return
-        if flight.share:
-            self._fly_solo(flight.key, now)
-        self._hand_out(flight, entry, reply)
 
     def _terms(self, call: Call, found: Fields, status: int) -> Terms:
         return terms(
@@ -276,22 +277,25 @@ class Resolver:
             self._solo.clear()
         self._solo[key] = now + SOLO
 
-    def _hand_out(self, flight: Flight, entry: Entry, reply: Reply, kept: str = "") -> None:
-        """Give the answer to all waiters, or, where it may not be shared, to the first; the others ask for themselves."""
-        waits = flight.waits[:] if kept else flight.waits[:1]
+    def _hand_out(
+        self, flight: Flight, reply: Reply, content: Content, kept: Terms, tags: tuple[str, ...], *, word: str = ""
+    ) -> None:
+        """Give the answer to all waiters, or, where it is not kept, to the first; the others ask for themselves."""
+        waits = flight.waits[:] if word else flight.waits[:1]
         for wait in flight.waits[len(waits) :]:
             self._let_go(wait)
             self._board(wait, flight.key, flight.variant, Kept(None, serve.Use.NOTHING), share=False)
+        now = self.now()
         for wait in waits:
             self._let_go(wait)
-            self.end(wait, self._answered(wait, entry, reply, kept if wait is waits[0] else "collapsed"))
-
-    def _answered(self, wait: Wait, entry: Entry, reply: Reply, kept: str) -> Result:
-        call = wait.call
-        if entry.status in serve.NEGATIVE and not call.primary:
-            detail = f"answered {entry.status}"
-            return self.fall(call, Reason.NOT_FOUND, None, wait.began, detail, timing=reply.timing, status=entry.status)
-        return results.answered(call, entry, reply, began=wait.began, now=self.now(), kept=kept)
+            call, began = wait.call, wait.began
+            if reply.status in serve.NEGATIVE and not call.primary:
+                detail, status = f"answered {reply.status}", reply.status
+                result = self.fall(call, Reason.NOT_FOUND, None, began, detail, timing=reply.timing, status=status)
+            else:
+                result = results.answered(call, reply, content, kept, tags, began=began, now=now, kept=word)
+            self.end(wait, result)
+            word = word and "collapsed"
 
     def _redirected(self, flight: Flight, reply: Reply, found: Fields) -> None:
         to = text(found, b"location")

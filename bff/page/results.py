@@ -8,7 +8,9 @@ from dataclasses import replace
 from bff.model import Cache, Fragment, Markup, Outcome, Reason, Reply, Result, Timing
 from bff.page.call import Call
 from bff.rules import serve
+from bff.rules.caching import Terms
 from bff.store.entry import Entry
+from bff.upstream.sources.content import Content
 
 _REFUSED = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
 
@@ -65,23 +67,33 @@ def stale(
     )
 
 
-def answered(call: Call, entry: Entry, reply: Reply, *, began: float, now: float, kept: str) -> Result:
+def answered(
+    call: Call,
+    reply: Reply,
+    content: Content,
+    terms: Terms,
+    tags: tuple[str, ...],
+    *,
+    began: float,
+    now: float,
+    kept: str,
+) -> Result:
     """An answer just given; `kept` is the RFC 9211 word for what the store did with it."""
     return Result(
         outcome=Outcome.FRESH,
-        reason=_reason(entry.status),
-        markup=entry.markup,
-        data=entry.data,
-        status=entry.status,
-        as_of=entry.as_of,
-        date=entry.terms.date,
+        reason=_reason(reply.status),
+        markup=content.markup,
+        data=content.data,
+        status=reply.status,
+        as_of=content.as_of,
+        date=terms.date,
         seconds=now - began,
         timing=reply.timing,
-        tags=entry.tags,
+        tags=tags,
         cookies=set_cookies(reply) if call.primary else (),
-        left=serve.left(entry, call.policy.cache, now),
+        left=serve.lifetime(terms, reply.status, call.policy.cache) - terms.age,
         cache=kept,
-        etag=entry.terms.etag,
+        etag=terms.etag,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_tz
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Lines = Sequence[tuple[bytes, bytes]]
 Fields = Mapping[bytes, bytes]
@@ -95,25 +95,25 @@ def wall(value: bytes) -> float | None:
         return None
 
 
-def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], obey: bool, wall_now: float) -> Terms:
-    """Read an answer's terms. `obey` is False under `mode: fixed`: only what forbids storing is heeded."""
-    shared = scope == "shared"
-    targeted = found.get(b"cdn-cache-control", b"") if shared else b""  # RFC 9213: it replaces Cache-Control
-    control = directives(targeted or found.get(b"cache-control", b""))
-    stated = wall(found[b"date"]) if b"date" in found else None
-    date = wall_now if stated is None else stated
-    life = _lifetime(control, found, date, shared=shared, targeted=bool(targeted)) if obey else None
-    age = max(0.0, wall_now - date, seconds(text(found, b"age").split(",")[0].strip()) or 0.0) if obey else 0.0
-    return Terms(
-        storable=_storable(control, found, status, life, shared=shared),
-        lifetime=life,
-        age=age,
-        stale_while_revalidate=seconds(control.get("stale-while-revalidate")) if obey else None,
-        stale_if_error=seconds(control.get("stale-if-error")) if obey else None,
-        must_revalidate=obey and not (_SHARED_FORBID if shared else _FORBID).isdisjoint(control),
-        etag=text(found, b"etag"),
-        last_modified=text(found, b"last-modified"),
-        date=date,
+class _Stated(NamedTuple):
+    """What one Cache-Control value says to a cache of one kind."""
+
+    forbidden: bool
+    lifetime: float | None
+    stale_while_revalidate: float | None
+    stale_if_error: float | None
+    must_revalidate: bool
+
+
+@lru_cache(maxsize=4096)
+def _stated(value: bytes, shared: bool) -> _Stated:
+    control = directives(value)
+    return _Stated(
+        forbidden="no-store" in control or (shared and "private" in control),
+        lifetime=_lifetime(control, shared=shared),
+        stale_while_revalidate=seconds(control.get("stale-while-revalidate")),
+        stale_if_error=seconds(control.get("stale-if-error")),
+        must_revalidate=not (_SHARED_FORBID if shared else _FORBID).isdisjoint(control),
     )
 
 
@@ -121,25 +121,43 @@ _FORBID: Final = frozenset({"must-revalidate", "no-cache"})
 _SHARED_FORBID: Final = _FORBID | {"proxy-revalidate", "s-maxage"}  # RFC 9111 §5.2.2.8, §5.2.2.10
 
 
-def _storable(control: dict[str, str | None], found: Fields, status: int, life: float | None, *, shared: bool) -> bool:
-    if "no-store" in control or (shared and "private" in control):
-        return False
-    if b"set-cookie" in found or b"*" in found.get(b"vary", b""):
-        return False
-    return status in HEURISTIC_STATUSES or life is not None
-
-
-def _lifetime(
-    control: dict[str, str | None], found: Fields, date: float, *, shared: bool, targeted: bool
-) -> float | None:
-    """RFC 9111 §4.2.1, in order: s-maxage, max-age, Expires − Date; an invalid value counts as stale."""
+def _lifetime(control: dict[str, str | None], *, shared: bool) -> float | None:
+    """RFC 9111 §4.2.1: s-maxage, then max-age; an invalid value counts as stale."""
     if "no-cache" in control:
         return 0.0
     for name in ("s-maxage", "max-age") if shared else ("max-age",):
         if name in control:
             return seconds(control[name]) or 0.0
-    expires = b"" if targeted else found.get(b"expires", b"")
-    if expires:
-        until = wall(expires)
-        return max(0.0, until - date) if until is not None else 0.0
     return None
+
+
+def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], obey: bool, wall_now: float) -> Terms:
+    """Read an answer's terms. `obey` is False under `mode: fixed`: only what forbids storing is heeded."""
+    shared = scope == "shared"
+    targeted = found.get(b"cdn-cache-control", b"") if shared else b""  # RFC 9213: it replaces Cache-Control
+    stated = _stated(targeted or found.get(b"cache-control", b""), shared)
+    given = wall(found[b"date"]) if b"date" in found else None
+    date = wall_now if given is None else given
+    life = _expiry(found, date) if stated.lifetime is None and not targeted and b"expires" in found else stated.lifetime
+    forbidden = stated.forbidden or b"set-cookie" in found or b"*" in found.get(b"vary", b"")
+    return Terms(
+        storable=not forbidden and (status in HEURISTIC_STATUSES or life is not None),
+        lifetime=life if obey else None,
+        age=max(0.0, wall_now - date, _age(found)) if obey else 0.0,
+        stale_while_revalidate=stated.stale_while_revalidate if obey else None,
+        stale_if_error=stated.stale_if_error if obey else None,
+        must_revalidate=obey and stated.must_revalidate,
+        etag=text(found, b"etag") if b"etag" in found else "",
+        last_modified=text(found, b"last-modified") if b"last-modified" in found else "",
+        date=date,
+    )
+
+
+def _expiry(found: Fields, date: float) -> float:
+    """Expires − Date (RFC 9111 §5.3): a date that is none has passed."""
+    until = wall(found[b"expires"])
+    return max(0.0, until - date) if until is not None else 0.0
+
+
+def _age(found: Fields) -> float:
+    return (seconds(text(found, b"age").split(",")[0].strip()) or 0.0) if b"age" in found else 0.0
