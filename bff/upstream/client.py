@@ -87,7 +87,7 @@ class Origin:
         make = partial(Connection, self, header_bytes=self._client.header_bytes)
         dial = self.loop.create_task(self._client.dialer.dial(exchange.ask.upstream, make, within))
         self._dials[dial] = exchange
-        dial.add_done_callback(self._dials.pop)
+        dial.add_done_callback(self._dialled)
         return dial
 
     def tell(self, done: Callable[[Reply | Failure], None], outcome: Reply | Failure) -> None:
@@ -95,6 +95,11 @@ class Origin:
             done(outcome)
         except Exception as error:  # noqa: BLE001 - it must not reach the transport, which would end a connection in use
             self.loop.call_exception_handler({"message": f"done() failed for {self.name}", "exception": error})
+
+    def _dialled(self, dial: asyncio.Task[Connection]) -> None:
+        del self._dials[dial]
+        if not dial.cancelled() and dial.exception() is None and dial.result().fit:
+            self._live.add(dial.result())  # not before: uvloop never says `connection_lost` where a dial was cancelled
 
     def _close_expired(self) -> None:
         now = self.loop.time()
@@ -105,9 +110,6 @@ class Origin:
             self._sweep = self.loop.call_later(max(oldest + self.keep - now, self.keep / 8), self._close_expired)
 
     # --- what its connections tell
-
-    def made(self, connection: Connection) -> None:
-        self._live.add(connection)
 
     def spoilt(self, connection: Connection) -> None:
         self.pool.forget(connection)

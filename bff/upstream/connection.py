@@ -8,6 +8,7 @@ are never given to anybody.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -38,9 +39,6 @@ class Listener(Protocol):
 class Owner(Protocol):
     """Who keeps it while it is idle."""
 
-    def made(self, connection: Connection) -> None:
-        """It has a transport."""
-
     def spoilt(self, connection: Connection) -> None:
         """Something came, or its end, while it was idle: it must not be used again."""
 
@@ -65,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._fault: tuple[Reason, str] | None = None
         self._bodiless = False
         self._max_body = 0
+        self.fit = True  # for another request, once the one under way is answered
         self.used = False  # has answered before: then the peer may be closing it just now (RFC 9112 §9.3.1)
         # of the one response that is awaited or read:
         self._headers: Headers = []
@@ -86,6 +85,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """End it now; no listener hears of it."""
+        self.fit = False
         self._listener = None
         self._transport.abort()
 
@@ -101,13 +101,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
         listener = self._listener
         if listener is None:
+            self.close()
             self._owner.spoilt(self)
-            self._transport.abort()
             return
         headless, before = not self._status, len(self._body)
         self._raw += len(data)
@@ -137,13 +136,15 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         listener = self._listener
         if listener is None:
+            self.fit = False
             self._owner.spoilt(self)
-        elif self._status and self._length < 0 and not self._chunked:  # delimited by its end (RFC 9112 §6.3)
+        elif self._status and self._length < 0 and not self._chunked and self._ended_properly():  # RFC 9112 §6.3
             self._finish(listener, reusable=False)
         else:
             self._lose(listener, "the connection was closed")
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.fit = False
         listener = self._listener
         if listener is not None:
             self._lose(listener, f"the connection was lost: {error}" if error else "the connection was lost")
@@ -227,6 +228,16 @@ class Connection(asyncio.Protocol):
             self._fault = (Reason.TOO_LARGE, f"head is over {self._header_bytes} bytes")
             raise HttpParserError
         self._parser.feed_data(data[left:])
+
+    def _ended_properly(self) -> bool:
+        """Under TLS only the peer's close_notify is an end: anybody on the way can cut a connection (RFC 9112 §9.8)."""
+        tls = self._transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            return not tls.read(1)
+        except ssl.SSLError:  # there could be more to read
+            return False
 
     def _wait(self, listener: Listener) -> None:
         if self._chunked and self._raw > 2 * self._header_bytes + 8 * len(self._body):  # a chunk of 1 byte costs 6

@@ -162,6 +162,8 @@ class Exchange:
             self.failed(Reason.CONNECT, f"{type(error).__name__}: {error}")
         elif self._done is None:  # cancelled in the very turn in which the connection was made
             dialling.result().close()
+        elif not dialling.result().fit:
+            self.failed(Reason.CONNECT, "the connection was closed before it was used")
         else:
             self._send(dialling.result(), self._home.now())
 

@@ -7,6 +7,7 @@ of its own; every fake ends when its `with` does, and what a script raised is ra
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -49,6 +50,12 @@ async def advance(seconds: float) -> None:
     await turned
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until something holds; no time is waited for."""
+    while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+        await asyncio.sleep(0)
+
+
 class Peer:
     """The upstream's side of one connection."""
 
@@ -56,6 +63,7 @@ class Peer:
         self.number = number  # 0 for the first connection
         self.reader = reader
         self.writer = writer
+        self.over = asyncio.Event()  # its script has come to its end
 
     async def head(self) -> bytes:
         """One request's head; b"" where the connection ended instead."""
@@ -79,6 +87,11 @@ class Peer:
         """End it with RST."""
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
+
+    def cut(self) -> None:
+        """End what is sent below TLS: FIN without close_notify."""
+        with socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno())) as raw:
+            raw.shutdown(socket.SHUT_WR)
 
 
 Script = Callable[[Peer], Awaitable[None]]
@@ -107,12 +120,13 @@ async def serving(
         fake.peers.append(peer)
         try:
             await script(peer)
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # a test's end; the stream's own callback would report it as an error
         except Exception as error:  # noqa: BLE001 - raised again where the test can see it
             fake.errors.append(error)
         finally:
             writer.close()
+            peer.over.set()
             fake.running.discard(task)
 
     if path:
