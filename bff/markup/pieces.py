@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bff.markup.slots import default_key
-from bff.markup.tokens import SPACE, START, TOKEN, attributes
+from bff.markup.tokens import SPACE, START, TOKEN, TOKEN_OR_TEXT, attributes
 from bff.markup.walk import Found
 from bff.model import NONCE, Hole, Markup, Slot
 
@@ -23,7 +23,7 @@ def assemble(body: bytes, found: Found, *, head: bool, repaired: bool) -> Markup
     if not found.special:
         parts: tuple[Piece, ...] = (body,) if body else ()
         return Markup(parts=parts, flat=body, repaired=repaired, tabular=found.tabular, form=found.form)
-    cut = _Cut(body, found, list(TOKEN.finditer(body)))
+    cut = _Cut(body, found, list((TOKEN_OR_TEXT if found.texts else TOKEN).finditer(body)))
     parts = merge(cut.pieces(0, len(body), list(found.special)))
     return Markup(
         parts=parts,

@@ -228,7 +228,7 @@ class _Balance:
             self._push(_Entry(name, b"", self.context), self.context | (_DROPPED if name in _WITH_CONTENT else 0))
 
     def _rule(self, index: int) -> Rule | None:
-        return look(self.tokens, index, self.context, self.found, self.embeds, outermost=not self.stack, texts=True)
+        return look(self.tokens, index, self.context, self.found, self.embeds, outermost=not self.stack)
 
     def _closable(self, name: bytes) -> int:
         """How many open elements, of those whose end tag may be left out, stand in the way of this one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from bff.errors import Finding
 from bff.markup.pieces import Piece, merge, nonced
@@ -23,6 +23,7 @@ _CONTROLS: Final = frozenset(b"button input select textarea iframe object embed"
 _BORDERS: Final = frozenset(
     b"table td th caption button object template".split()
 )  # an open <p> outside is not closed inside
+_P: Final = int(Open.P)
 _SLOT: Final = re.compile(rb"<bff-fragment(?=[\t\n\f\r />])", re.IGNORECASE)
 _LAYOUT: Final = 'extend a layout, such as {% extends "site/layouts/default.html" %}'
 
@@ -79,6 +80,7 @@ class _Compiler:
     slot: Slot | None = None  # the one whose placeholder is being read
     slot_at: int = 0
     slot_from: int = 0
+    place: dict[str, Any] = field(default_factory=dict)  # what the slot is told of where it stands
     nested: bool = False  # said already
     slot_depth: int = 0
     outside: list[Piece] = field(default_factory=list)  # `out` while a placeholder is being read
@@ -86,7 +88,8 @@ class _Compiler:
 
     def run(self) -> None:
         for token in SOUP.finditer(self.text):
-            self._take(token)
+            if token.lastgroup != "text":
+                self._take(token)
         if self.slot is not None:
             self.report.add(self.slot_at, "unclosed-fragment", "<bff-fragment> is not closed", "write </bff-fragment>")
         self._finish()
@@ -128,7 +131,8 @@ class _Compiler:
                 self._meta(token)
             case b"link" if "canonical" in values(text).get("rel", "").lower().split():
                 self._hole("canonical", token.start(), token.end())
-        self._attributes(text, offset + 1 + len(name), name)
+        if text:
+            self._attributes(text, offset + 1 + len(name), name)
         if self.slot is not None and (name in _CONTROLS or (name == b"a" and "href" in values(text))):
             self._control(name, offset)
         if html_rule(name).kind not in {"void", "meta", "link"} and name != b"base" and not token[0].endswith(b"/>"):
@@ -140,7 +144,7 @@ class _Compiler:
 
     def _close_paragraph(self, name: bytes) -> None:
         """A block ends an open <p>, end tag or not (section 13.2.6.4.7)."""
-        if html_rule(name).forbid & Open.P and self._in_paragraph():
+        if html_rule(name).forbid & _P and self._in_paragraph():
             del self.open[len(self.open) - 1 - self.open[::-1].index(b"p") :]
 
     def _in_paragraph(self) -> bool:
@@ -263,7 +267,8 @@ class _Compiler:
                 self.report.add(offset, "duplicate-as", f'as="{slot.key}" is taken', "name each slot differently")
             self.explicit[slot.key] = offset
         line, column = self.report.place(offset)
-        self.slot = replace(slot, index=len(self.slots) + 1, in_form=b"form" in self.open, line=line, column=column)
+        self.slot = slot
+        self.place = {"in_form": b"form" in self.open, "line": line, "column": column}
         self.slot_at, self.slot_from, self.slot_depth, self.nested = offset, token.end(), len(self.open), False
         self.out.append(self.text[self.last : offset])
         self.outside, self.out, self.last = self.out, [], token.end()
@@ -302,9 +307,10 @@ class _Compiler:
             )
         del self.open[self.slot_depth :]
         placeholder = tuple(piece for piece in inside if not isinstance(piece, Slot))
-        slot = replace(self.slot, placeholder=placeholder)
+        slot = replace(self.slot, index=len(self.slots) + 1, placeholder=placeholder, **self.place)
         self.slots.append(slot)
-        self.out, self.last, self.slot = [*self.outside, slot], end, None
+        self.outside.append(slot)
+        self.out, self.last, self.slot = self.outside, end, None
 
     def _finish(self) -> None:
         missing = [name for name in ("doctype", "html", "head", "body") if name not in self.seen]
@@ -325,6 +331,6 @@ class _Compiler:
         for slot in self.slots:
             key = slot.key or default_key(slot.fragment, taken)
             taken.add(key)
-            named[slot.index] = replace(slot, key=key)
+            named[slot.index] = slot if slot.key else replace(slot, key=key)
         self.slots = list(named.values())
         self.out = [named[piece.index] if isinstance(piece, Slot) else piece for piece in self.out]

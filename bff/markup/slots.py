@@ -8,18 +8,16 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from bff import units
 from bff.markup.tokens import Attribute
 from bff.model import Pattern, Ref, Slot
 
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9_-]*")
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAME: Final = r"[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9_-]*"
 _PARAM = re.compile(r"[a-z][a-z0-9_]*")
-_LENGTH = re.compile(r"0|\d+(?:\.\d+)?(?:[a-z]{1,5}|%)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _REFERENCE = re.compile(r"(path|query)\.([a-z][a-z0-9_]*)|(principal|locale)")
 
@@ -38,9 +36,16 @@ class Problem:
 class _Draft:
     """A slot while its attributes are read, one after the other."""
 
-    slot: Slot = field(default_factory=lambda: Slot(index=0, fragment="", key=""))
-    named: frozenset[str] = frozenset()
+    fields: dict[str, Any] = field(default_factory=dict)
+    wrapper: str = ""
+    policy: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Pattern] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+
+    def slot(self) -> Slot:
+        given = {"fragment": "", "key": "", **self.fields}
+        return Slot(index=0, attributes=self.wrapper, policy=self.policy, params=tuple(self.params.items()), **given)
 
 
 def pattern(text: str) -> Pattern:
@@ -64,97 +69,58 @@ def _reference(text: str) -> Ref:
     return Ref("path" if match[1] == "path" else "query", match[2])
 
 
-def _flag(name: str, text: str) -> None:
-    if text.lower() not in {"", name}:
-        raise ValueError(f"write {name} alone, without a value")
+def _matches(expression: str, remedy: str) -> Callable[[str], str]:
+    compiled = re.compile(expression)
+
+    def parse(text: str) -> str:
+        if compiled.fullmatch(text) is None:
+            raise ValueError(f"write {remedy}")
+        return text
+
+    return parse
 
 
-def _name(slot: Slot, text: str) -> Slot:
-    if NAME.fullmatch(text) is None:
-        raise ValueError("write <context>/<fragment> in lower case, such as discovery/course-card")
-    return replace(slot, fragment=text)
+def _one_of(**allowed: object) -> Callable[[str], object]:
+    """By attribute value, `_` standing for `-`."""
+    table = {name.replace("_", "-"): value for name, value in allowed.items()}
+
+    def parse(text: str) -> object:
+        if text not in table:
+            raise ValueError(f"write {' or '.join(table)}")
+        return table[text]
+
+    return parse
 
 
-def _key(slot: Slot, text: str) -> Slot:
-    if _KEY.fullmatch(text) is None:
-        raise ValueError("write letters, digits, _ and -")
-    return replace(slot, key=text)
+def _flag(name: str, value: object) -> Callable[[str], object]:
+    def parse(text: str) -> object:
+        if text.lower() not in {"", name}:
+            raise ValueError(f"write {name} alone, without a value")
+        return value
+
+    return parse
 
 
-def _primary(slot: Slot, text: str) -> Slot:
-    _flag("primary", text)
-    return replace(slot, kind="primary")
-
-
-def _core(slot: Slot, text: str) -> Slot:
-    _flag("core", text)
-    return slot if slot.kind == "primary" else replace(slot, kind="core")
-
-
-def _live(slot: Slot, text: str) -> Slot:
-    _flag("live", text)
-    return replace(slot, live=True)
-
-
-def _load(slot: Slot, text: str) -> Slot:
-    match text:
-        case "stream" | "visible" | "client" | "click" | "none":
-            return replace(slot, load=text)
-    raise ValueError("write one of stream, visible, client, click, none")
-
-
-def _more(slot: Slot, text: str) -> Slot:
-    match text:
-        case "click" | "visible":
-            return replace(slot, more=text)
-    raise ValueError("write click or visible")
-
-
-def _when(slot: Slot, text: str) -> Slot:
-    match text:
-        case "authenticated" | "anonymous":
-            return replace(slot, when=text)
-    raise ValueError("write authenticated or anonymous")
-
-
-def _stale(slot: Slot, text: str) -> Slot:
-    if text != "then-fresh":
-        raise ValueError("write then-fresh")
-    return replace(slot, then_fresh=True)
-
-
-def _wrap(slot: Slot, text: str) -> Slot:
-    if text != "none":
-        raise ValueError("write none, or leave the attribute out")
-    return replace(slot, wrap=False)
-
-
-def _refresh(slot: Slot, text: str) -> Slot:
+def _refresh(text: str) -> str:
     if units.duration(text) == 0:
         raise ValueError("write a duration above 0s, such as 30s")
-    return replace(slot, refresh=text)
+    return text
 
 
-def _reserve(slot: Slot, text: str) -> Slot:
-    if _LENGTH.fullmatch(text) is None:
-        raise ValueError("write one CSS length, such as 120px or 8rem")
-    return replace(slot, reserve=text)
-
-
-_KNOWN: Final[Mapping[str, Callable[[Slot, str], Slot]]] = MappingProxyType(
+_KNOWN: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = MappingProxyType(
     {
-        "name": _name,
-        "as": _key,
-        "primary": _primary,
-        "core": _core,
-        "live": _live,
-        "load": _load,
-        "more": _more,
-        "when": _when,
-        "stale": _stale,
-        "wrap": _wrap,
-        "refresh": _refresh,
-        "reserve": _reserve,
+        "name": ("fragment", _matches(NAME, "<context>/<fragment> in lower case, such as discovery/course-card")),
+        "as": ("key", _matches(r"[A-Za-z0-9][A-Za-z0-9_-]*", "letters, digits, _ and -")),
+        "primary": ("kind", _flag("primary", "primary")),
+        "core": ("kind", _flag("core", "core")),
+        "live": ("live", _flag("live", value=True)),
+        "load": ("load", _one_of(**{v: v for v in ("stream", "visible", "client", "click", "none")})),
+        "more": ("more", _one_of(click="click", visible="visible")),
+        "when": ("when", _one_of(authenticated="authenticated", anonymous="anonymous")),
+        "stale": ("then_fresh", _one_of(then_fresh=True)),
+        "wrap": ("wrap", _one_of(none=False)),
+        "refresh": ("refresh", _refresh),
+        "reserve": ("reserve", _matches(r"0|\d+(?:\.\d+)?(?:[a-z]{1,5}|%)", "one CSS length, such as 120px or 8rem")),
     }
 )
 _OURS: Final = frozenset({"data-slot"})  # written on the wrapper by the gateway
@@ -167,29 +133,30 @@ def read(attributes: Sequence[Attribute]) -> tuple[Slot, list[Problem]]:
         if attribute.name in draft.named:
             _wrong(draft, attribute, "duplicate-attribute", "is written twice", "keep one of them")
         else:
-            draft.named |= {attribute.name}
+            draft.named.add(attribute.name)
             _take(draft, attribute)
     if "name" not in draft.named:
         remedy = 'write name="<context>/<fragment>"'
         draft.problems.append(
             Problem(offset=0, code="missing-name", message="<bff-fragment> has no name", remedy=remedy)
         )
-    draft.problems += _contradictions(draft)
-    return draft.slot, draft.problems
+    slot = draft.slot()
+    draft.problems += _contradictions(slot, draft.named)
+    return slot, draft.problems
 
 
 def _take(draft: _Draft, attribute: Attribute) -> None:
-    name, slot = attribute.name, draft.slot
+    name = attribute.name
     try:
         if name in _KNOWN:
-            draft.slot = _KNOWN[name](slot, attribute.value)
+            target, parse = _KNOWN[name]
+            draft.fields[target] = parse(attribute.value)
         elif name in _OURS:
             _wrong(draft, attribute, "reserved-attribute", "is written by the gateway itself", "choose another name")
         elif name in {"id", "class"} or name.startswith("data-"):
-            written = f' {name}="{html.escape(attribute.value)}"'
-            draft.slot = replace(slot, attributes=slot.attributes + written)
+            draft.wrapper += f' {name}="{html.escape(attribute.value)}"'
         elif "." in name:
-            draft.slot = replace(slot, policy={**slot.policy, name: attribute.value})
+            draft.policy[name] = attribute.value
         else:
             _param(draft, attribute)
     except ValueError as error:
@@ -202,10 +169,10 @@ def _param(draft: _Draft, attribute: Attribute) -> None:
     if _PARAM.fullmatch(name) is None:
         remedy = "parameters are named [a-z][a-z0-9_]*; of other attributes only id, class and data-* go to the wrapper"
         _wrong(draft, attribute, "unknown-attribute", "is not an attribute of <bff-fragment>", remedy)
-    elif name in dict(draft.slot.params):
+    elif name in draft.params:
         _wrong(draft, attribute, "duplicate-attribute", "gives a parameter twice", "keep one of them")
     else:
-        draft.slot = replace(draft.slot, params=(*draft.slot.params, (name, pattern(attribute.value))))
+        draft.params[name] = pattern(attribute.value)
 
 
 def _wrong(draft: _Draft, attribute: Attribute, code: str, what: str, remedy: str) -> None:
@@ -215,8 +182,7 @@ def _wrong(draft: _Draft, attribute: Attribute, code: str, what: str, remedy: st
     )
 
 
-def _contradictions(draft: _Draft) -> list[Problem]:
-    slot, named = draft.slot, draft.named
+def _contradictions(slot: Slot, named: set[str]) -> list[Problem]:
     waited = slot.kind != "optional"
     moving = sorted({"refresh", "live", "more"} & named)
     checks = (

@@ -21,15 +21,17 @@ SPACE: Final = b"\t\n\f\r "
 _WS: Final = rb"[\t\n\f\r ]*+"
 _VALUE: Final = _WS + rb"=" + _WS + rb"(?:\"[^\"]*+\"|'[^']*+'|[^\t\n\f\r \"'<>=`]++)"
 _ATTRIBUTES: Final = rb"(?:[\t\n\f\r ]++[^\t\n\f\r \"'<>/=]++(?:" + _VALUE + rb")?+)*+" + _WS
-_TAG: Final = rb"(/?[A-Za-z][A-Za-z0-9.:_-]*+)(" + _ATTRIBUTES + rb")(/?)>"
+_TAG: Final = rb"(/?[A-Za-z][A-Za-z0-9.:_-]*+)(?:>|(" + _ATTRIBUTES + rb")(/?)>)"
 _RAW_NAMES: Final = rb"script|style|textarea|title|iframe|xmp|noembed|noframes"
-_RAW: Final = (  # without its end tag it takes the rest, so that no body is scanned twice
-    rb"(?=[SsTtIiXxNn])(?i:(" + _RAW_NAMES + rb")(?=[\t\n\f\r />])"
-    rb"(?:(" + _ATTRIBUTES + rb">[^<]*+(?:<(?!/\1)[^<]*+)*+</\1" + _WS + rb">)|(?s:.*+)))"
+_RAW: Final = (  # spelled for speed; without its end tag it takes the rest, so that no body is scanned twice
+    rb"(?=[SsTtIiXxNn])([Ss](?:[Cc](?i:ript)|[Tt](?i:yle))|[Tt](?:[Ee](?i:xtarea)|[Ii](?i:tle))|[Ii](?i:frame)|[Xx](?i:mp)"
+    rb"|[Nn][Oo](?i:embed|frames))(?=[\t\n\f\r />])"
+    rb"(?:(" + _ATTRIBUTES + rb">[^<]*+(?:<(?!/(?i:\1))[^<]*+)*+</(?i:\1)" + _WS + rb">)|(?s:.*+))"
 )  # fmt: skip
 _COMMENT: Final = rb"!--(?!-?>|\?)[^-]*+(?:-(?!-!?>)[^-]*+)*+-->"
 _STRICT: Final = _RAW + rb"|" + _TAG + rb"|" + _COMMENT
 _BAD: Final = rb"[A-Za-z/!?]"
+BAD: Final = re.compile(b"<" + _BAD)
 _TEXT: Final = rb"(?:[^\t\n\f\r <]|<(?![A-Za-z/!?]))[^<]*+(?:<(?![A-Za-z/!?])[^<]*+)*+"
 
 TOKEN: Final = re.compile(rb"<(?:" + _STRICT + rb"|(" + _BAD + rb")(?s:.*+))")
@@ -37,7 +39,7 @@ TOKEN: Final = re.compile(rb"<(?:" + _STRICT + rb"|(" + _BAD + rb")(?s:.*+))")
 4 its attributes, 5 the slash of `<path/>`; 6 what follows a `<` that begins nothing well-formed. A comment has no group."""
 
 TOKEN_OR_TEXT: Final = re.compile(rb"<(?:" + _STRICT + rb")|[\t\n\f\r ]++|(<" + _BAD + rb"(?s:.*+)|" + _TEXT + rb")")
-"""As `TOKEN`, and in group 6 also text that is not white space alone."""
+"""As `TOKEN`, and in group 6 also text that is not white space alone; what `BAD` matches there includes its `<`."""
 
 START: Final = re.compile(_ATTRIBUTES)
 """The attributes of a start tag, from the end of its name on."""
@@ -226,6 +228,7 @@ def _rules() -> dict[bytes, Rule]:  # a table: one line an element
 
 RULES: Final[Mapping[bytes, Rule]] = MappingProxyType(_rules())
 ORDINARY: Final = Rule(_NOT_HERE, _PHRASING, FLOW, "", b"")
+PLAIN: Final[Mapping[bytes, Rule]] = {name: rule for name, rule in RULES.items() if not rule.kind}
 PARTS: Final = frozenset(name for name, rule in RULES.items() if rule.kind == "part")
 
 _SVG: Final = (

@@ -12,11 +12,13 @@ from typing import Final
 
 from bff.markup import slots
 from bff.markup.tokens import (
+    BAD,
     FLOW,
     FOREIGN,
     FOREIGN_RULES,
     ORDINARY,
     PARTS,
+    PLAIN,
     ROWS,
     RULES,
     TOKEN,
@@ -48,6 +50,7 @@ class Found:
     """
 
     special: dict[int, str | Slot] = field(default_factory=dict)
+    texts: bool = False  # the indexes are of `TOKEN_OR_TEXT`, not of `TOKEN`
     tabular: bool = False
     form: bool = False
     parts: bool = False  # somewhere
@@ -59,9 +62,10 @@ def walk(body: bytes, embeds: tuple[str, ...] = ()) -> Found | None:
     """What is to be rewritten in `body`, or None where it is not certain to be one tree in place and in a template."""
     if b"\0" in body or body.startswith(b"\xef\xbb\xbf") or not _utf8(body):
         return None
-    tokens: list[Token] = TOKEN.findall(body)
-    found = _judge(tokens, embeds)
-    if found is None or (found.parts and _judge(TOKEN_OR_TEXT.findall(body), embeds, texts=True) is None):
+    found = _judge(body, embeds, texts=b"<t" in body and (b"<tr" in body or b"<td" in body))
+    if found is not None and found.parts and not found.texts:
+        found = _judge(body, embeds, texts=True)
+    if found is None:
         return None
     if found.noscripts and body.lower().count(b"</noscript") != found.noscripts:
         return None  # with scripts on, the first of them ends the element, wherever it stands
@@ -77,10 +81,16 @@ def _utf8(body: bytes) -> bool:
     return True
 
 
-def _judge(tokens: Sequence[Token], embeds: tuple[str, ...], *, texts: bool = False) -> Found | None:
-    """Walk the tokens with a stack. `expected` is the token that would end the current element."""
-    found = Found()
-    get = RULES.get
+def _judge(body: bytes, embeds: tuple[str, ...], *, texts: bool) -> Found | None:
+    """Walk the tokens with a stack. `expected` is the token that would end the current element.
+
+    `texts`: text counts too, which is forbidden between the parts of a table. Most fragments have none and save that.
+    """
+    tokens: list[Token] = (TOKEN_OR_TEXT if texts else TOKEN).findall(body)
+    if tokens and (last := tokens[-1][5]) and (not texts or BAD.match(last)):
+        return None  # what begins nothing well-formed takes the rest
+    found = Found(texts=texts)
+    plain, deep = PLAIN.get, len(tokens) > DEPTH
     stack: list[tuple[bytes, int]] = []
     expected, context = b"-", top(tokens, 0)
     found.tabular = context == ROWS
@@ -89,19 +99,19 @@ def _judge(tokens: Sequence[Token], embeds: tuple[str, ...], *, texts: bool = Fa
         if name == expected:
             expected, context = stack.pop()
             continue
-        rule = get(name)
-        if rule is None or context & rule[0] or rule[3] or token[4]:
+        rule = plain(name)
+        if rule is None or context & rule[0] or token[4]:
             if name[:1] == b"/":
                 if name.lower() != expected:
                     return None
                 expected, context = stack.pop()
                 continue
-            rule = look(tokens, index, context, found, embeds, outermost=not stack, texts=texts)
+            rule = look(tokens, index, context, found, embeds, outermost=not stack)
             if rule is None:
                 return None
             if rule[3] == "void":
                 continue
-        if len(stack) >= DEPTH:
+        if deep and len(stack) >= DEPTH:
             return None
         stack.append((expected, context))
         expected, context = rule[4], context & rule[1] | rule[2]
@@ -125,14 +135,16 @@ def look(
     embeds: tuple[str, ...],
     *,
     outermost: bool,
-    texts: bool,
 ) -> Rule | None:
-    """The rule of a token that the short way does not settle; None refuses the body."""
+    """The rule of a token that the short way does not settle, of kind "void" where it opens nothing; None refuses it."""
     raw, _, name, text, slash, other = tokens[index]
+    known = RULES.get(name)
+    if known is not None and known.kind == "void" and not context & known.forbid:
+        return _VOID
     if raw:
         return _raw(tokens[index], index, context, found, outermost=outermost)
     if not name:
-        return None if other and (not texts or context & _TABLE) else _VOID
+        return None if other and context & _TABLE else _VOID
     name = name.lower()
     if context & FOREIGN:
         rule = FOREIGN_RULES.get(name)
