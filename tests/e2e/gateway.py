@@ -13,7 +13,7 @@ from tests.e2e.wire import Exchange, ask
 
 BFF = Path(sys.executable).parent / "bff"
 SHELL = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Shop</title></head>
+<html lang="en"><head><meta charset="utf-8"><title>Shop</title><link rel="icon" href="data:,"></head>
 <body><header>the top</header><main>SLOTS</main><footer>the end</footer></body></html>
 """
 
