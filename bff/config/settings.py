@@ -1,0 +1,83 @@
+"""Reading the operator's settings: `bff.yaml`, and `BFF_*` in the environment, which wins key by key.
+
+Knows files and variables; the keys themselves are in `options`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from bff.config import yaml
+from bff.config.environment import Environment, overlay
+from bff.config.inactive import OPERATOR, inactive
+from bff.config.options import Settings
+from bff.config.validate import finding, validate
+from bff.errors import Finding, UnusableInput
+from bff.rules.policy import CLAMPED_KINDS, KEYS
+
+__all__ = ["DEFAULT", "Settings", "read_settings"]
+
+DEFAULT: Final = Path("bff.yaml")
+
+
+def read_settings(path: Path | None, *, env: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
+    """The settings in `path` under those in `env`, with warnings and notes. Raises `UnusableInput` with every error at once.
+
+    None: `bff.yaml` in the working directory if it is there, else the defaults. A named file must be there.
+    """
+    file = path or DEFAULT
+    document, found = (None, []) if path is None and not file.exists() else yaml.read(file)
+    if document is None and found:
+        raise UnusableInput(found)
+    environment = overlay(Settings, document, env)
+    found += environment.findings
+    settings, wrong = validate(Settings, environment.tree, environment)
+    known = {(f.file, f.line, f.column) for f in found}
+    found += [f for f in wrong if (f.file, f.line, f.column) not in known]
+    if settings is not None:
+        found += _check(settings, environment, file.parent)
+    if settings is None or any(f.severity == "error" for f in found):
+        raise UnusableInput(sorted(found))
+    found += inactive(settings, OPERATOR, environment)
+    return _placed(settings, file.parent), sorted(found)
+
+
+def _check(settings: Settings, places: Environment, folder: Path) -> list[Finding]:
+    found = []
+    if settings.workers > 1 and settings.store == "memory://":
+        message = (
+            f"{settings.workers} workers cannot share memory://; write store: sqlite:///var/bff.sqlite, or workers: 1"
+        )
+        found.append(finding(places, ("store",), "store-not-shared", message))
+    for key in settings.ceilings:
+        if KEYS[key].kind not in CLAMPED_KINDS:
+            message = f"{key} has no ceiling; leave it out, or write it under policy or overrides"
+            found.append(finding(places, ("ceilings", key), "bad-value", message))
+    jwt = settings.identity.jwt
+    if jwt and not _is_url(jwt.keys) and not (folder / jwt.keys).is_file():
+        message = f"there is no file {jwt.keys!r}; name one of PEM or JWK, or a URL"
+        found.append(finding(places, ("identity", "jwt", "keys"), "missing-file", message))
+    if jwt and len(jwt.cookies) > 2:
+        message = "a token is in one cookie, or in two; name those"
+        found.append(finding(places, ("identity", "jwt", "cookies"), "bad-value", message))
+    return found
+
+
+def _placed(settings: Settings, folder: Path) -> Settings:
+    """Paths made absolute: they are relative to the file that says them."""
+    base = folder.resolve()
+    changes: dict[str, object] = {"fragments": base / settings.fragments}
+    if settings.store.startswith("sqlite:///"):
+        changes["store"] = f"sqlite:///{base / settings.store.removeprefix('sqlite:///')}"
+    jwt = settings.identity.jwt
+    if jwt and not _is_url(jwt.keys):
+        jwt = jwt.model_copy(update={"keys": str(base / jwt.keys)})
+        changes["identity"] = settings.identity.model_copy(update={"jwt": jwt})
+    return settings.model_copy(update=changes)
+
+
+def _is_url(text: str) -> bool:
+    return urlsplit(text).scheme in {"http", "https"}
