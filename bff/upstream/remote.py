@@ -1,18 +1,21 @@
 """Rare documents from elsewhere (key sets), over httpx2: whatever is not the hot path. The only importer of httpx2.
 
-No redirects, no cookies, no proxy from the environment, a cap on the body, one wall-clock deadline.
+No redirects, no cookies, no proxy from the environment, no content coding, a cap on the body, one wall-clock deadline: what
+a client of its own would bound is bounded here too.
 """
 
 from __future__ import annotations
 
 import json
+import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Final, Self
 
 import anyio
 import httpx2
 
-MAX_BYTES: Final = 1024 * 1024
+MAX_BYTES: Final = 1024 * 1024  # a key set has a few KiB
 TIMEOUT: Final = 5.0  # seconds; nobody waits for these documents
 
 
@@ -25,7 +28,12 @@ class Remote:
 
     def __init__(self) -> None:
         self._client = httpx2.AsyncClient(
-            follow_redirects=False, trust_env=False, timeout=TIMEOUT, headers={"accept-encoding": "identity"}
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # a jar crosses users; this one stays empty
+            follow_redirects=False,
+            headers={"accept-encoding": "identity"},
+            timeout=None,  # times of single reads bound nothing; `get_json` has a deadline
+            trust_env=False,
+            verify=ssl.create_default_context(),  # the system's authorities, as for contexts
         )
 
     async def __aenter__(self) -> Self:
@@ -41,14 +49,17 @@ class Remote:
         try:
             with anyio.fail_after(timeout):
                 return json.loads(await self._get(url, max_bytes))
-        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, ValueError) as error:
+        except TimeoutError as error:
+            raise RemoteFailed(f"{url}: not complete within {timeout:g}s") from error
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RecursionError) as error:
             raise RemoteFailed(f"{url}: {error or type(error).__name__}") from error
 
     async def _get(self, url: str, max_bytes: int) -> bytes:
-        self._client.cookies.clear()
         async with self._client.stream("GET", url) as response:
             if response.status_code != 200:
                 raise RemoteFailed(f"{url}: answered {response.status_code}")
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise RemoteFailed(f"{url}: a content coding was not asked for")
             parts: list[bytes] = []
             size = 0
             async for part in response.aiter_raw():
