@@ -1,0 +1,388 @@
+"""Templates: shells with their layouts (expanded once, when they are loaded), and JSON → HTML (compiled, then run per answer).
+
+The only importer of Jinja2. Both kinds run in its immutable sandbox: a template is a team's text, not code of the gateway. Knows
+neither slots nor HTML. Names are relative to the folder of the context that says them, or begin with it; `<context>/layouts/…` may be another's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any, Final, Literal
+
+from jinja2 import (
+    BaseLoader,
+    ChainableUndefined,
+    Environment,
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    Undefined,
+    nodes,
+)
+from jinja2 import TemplateSyntaxError as JinjaSyntaxError
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from bff.config.layout import BUILT_IN
+from bff.config.origins import Source, unmarked
+from bff.errors import Finding, TemplateFailed
+from bff.model import Meta, Render
+
+VARIABLES: Final = frozenset({"data", "params", "meta"})
+MAX_SHELL: Final = 4 * 1024**2  # characters; a page's shell has some ten thousand
+_FOREIGN: Final = re.compile(r"[a-z0-9][a-z0-9-]*/layouts/.+")
+Severity = Literal["error", "warning"]
+
+
+# --- where template files are -----------------------------------------------------------------------------------------
+
+
+class _Files(BaseLoader):
+    """Files by full name, `<context>/<path>`. `replaced` layouts of other contexts are the built-in one."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.replaced: dict[str, str] = {}
+        self.read: set[str] = set()
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:  # noqa: ARG002 - Jinja's signature
+        if template in self.replaced:
+            return self.replaced[template], template, lambda: True
+        path = self.root / template
+        folder = self.root / template.partition("/")[0]
+        plain = all(part not in {"", ".", ".."} for part in template.split("/")) and not set(template) & {"\\", "\0"}
+        if not plain or not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            raise TemplateNotFound(template)
+        self.read.add(template)
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise JinjaSyntaxError("it is not UTF-8", 1, template, str(path)) from None
+        if "\0" in text:
+            raise JinjaSyntaxError(
+                "it has a NUL character", text[: text.index("\0")].count("\n") + 1, template, str(path)
+            )
+        return text, str(path), lambda: True
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """No code, no changes to data, no text multiplied to any size; names of files are relative to the context that says them."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if not all(isinstance(operand, int | float) for operand in (left, right)) or (operator == "**" and right > 64):
+            raise SecurityError(f"{operator} is for small numbers only")
+        return super().call_binop(context, operator, left, right)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        raise SecurityError(f"{attribute!r} of a {type(obj).__name__} is unsafe")
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A JSON object's field before a method of dict: `data.items` is the field, where there is one."""
+        return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
+
+    def join_path(self, template: str, parent: str) -> str:
+        own = f"{parent.partition('/')[0]}/"
+        return template if template.startswith(own) else own + template
+
+
+class _ShellSandbox(_Sandbox):
+    """Here a name may be another context's layout."""
+
+    def join_path(self, template: str, parent: str) -> str:
+        return template if _FOREIGN.fullmatch(template) else super().join_path(template, parent)
+
+
+def _fault(error: Exception, root: Path, name: str) -> tuple[str, int]:
+    """The full name and the line of the template that an error comes from; `name` where it does not say."""
+    if isinstance(error, JinjaSyntaxError):
+        return error.name or name, error.lineno
+    if isinstance(error, TemplateNotFound):
+        return str(error.name), 1
+    found = (name, 1)
+    for frame, line in walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if file.suffix == ".html" and file.is_relative_to(root):
+            found = (file.relative_to(root).as_posix(), line)
+    return found
+
+
+def _named(environment: _Sandbox, files: _Files, name: str) -> tuple[str, int] | None:
+    """Where one of the files that were read names this one; None where none does."""
+    for file in sorted(files.read):
+        with contextlib.suppress(TemplateError):
+            for node, target in _uses(environment, file, _tree(environment, files, file)):
+                if target == name:
+                    return file, node.lineno
+    return None
+
+
+def _tree(environment: _Sandbox, files: _Files, name: str) -> nodes.Template:
+    text, file, _ = files.get_source(environment, name)
+    return environment.parse(text, name, file)
+
+
+def _uses(environment: _Sandbox, name: str, tree: nodes.Template) -> Iterator[tuple[nodes.Node, str]]:
+    """What a template names by constants: where it does, and the full name."""
+    for node in tree.find_all((nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)):
+        target = node.template  # type: ignore[attr-defined] # all four have one
+        if isinstance(target, nodes.Const) and isinstance(target.value, str):
+            yield node, environment.join_path(target.value, name)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, TemplateNotFound):
+        return f"there is no template {error.name!r}"
+    return str(error) or type(error).__name__
+
+
+# --- shells -----------------------------------------------------------------------------------------------------------
+
+
+def shell_text(root: Path, context: str, template: str) -> tuple[str, list[Finding]]:
+    """The text of `shell_source`."""
+    source, findings = shell_source(root, context, template)
+    return source.text, findings
+
+
+def shell_source(root: Path, context: str, template: str) -> tuple[Source, list[Finding]]:
+    """A shell with its layouts and includes in place; `root` is the folder of contexts, `template` relative to `context`'s.
+
+    What is wrong with another context's layout is a `dangling` warning, and the built-in layout stands in; what is wrong
+    with the context's own files is an error, and the text is empty. Findings have no owner.
+    """
+    expansion = _Expansion(root, context, template)
+    return expansion.run(), expansion.findings
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """An own template's use of another context's file."""
+
+    name: str
+    kind: type[nodes.Node]  # Extends or Include
+    by: str
+    line: int
+
+
+class _Expansion:
+    def __init__(self, root: Path, context: str, template: str) -> None:
+        self.root, self.context, self.template = root, context, template
+        self.name = f"{context}/{template}"
+        self.files = _Files(root)
+        self.environment = _ShellSandbox(
+            loader=self.files, undefined=StrictUndefined, extensions=[_Marks], cache_size=0, keep_trailing_newline=True
+        )  # fmt: skip
+        del self.environment.globals["lipsum"]
+        self.findings: list[Finding] = []
+
+    def run(self) -> Source:
+        empty = Source(text="", file=str(self.root / self.name))
+        while True:
+            references: list[_Reference] = []
+            try:
+                lost = self.lost_block(references)
+                if lost is None:
+                    return unmarked(self.text(), root=self.root, file=str(self.root / self.name))
+            except Exception as error:  # noqa: BLE001 - a template is input: whatever it does is told
+                if not self.stand_in(error, references):
+                    return empty
+            else:
+                if not self.without(*lost, references):
+                    return empty
+
+    def text(self) -> str:
+        pieces, size = [], 0
+        for piece in self.environment.get_template(self.name).generate():
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_SHELL:
+                raise SecurityError("it expands to more than 4 MiB")
+        return "".join(pieces)
+
+    # --- what other contexts owe
+
+    def lost_block(self, references: list[_Reference]) -> tuple[str, nodes.Block, bool] | None:
+        """An own block that no layout above it has: its file, itself, whether a layout of another context is above."""
+        chain: list[tuple[str, nodes.Template]] = []
+        name: str | None = self.name
+        while name is not None and name not in dict(chain):
+            tree = _tree(self.environment, self.files, name)
+            chain.append((name, tree))
+            name = self.follow(name, tree, references)
+        known: set[str] = set()
+        foreign = False
+        for current, tree in reversed(chain):
+            foreign |= not self.own(current) or current in self.files.replaced
+            for block in tree.body if current != chain[-1][0] and self.own(current) else ():
+                if isinstance(block, nodes.Block) and block.name not in known and not self.files.replaced:
+                    return current, block, foreign
+            known |= {block.name for block in tree.find_all(nodes.Block)}
+        return None
+
+    def follow(self, name: str, tree: nodes.Template, references: list[_Reference]) -> str | None:
+        """The layout that this template extends; notes what it uses of other contexts."""
+        above = None
+        for node, target in _uses(self.environment, name, tree):
+            if self.own(name) and not self.own(target):
+                references.append(_Reference(target, type(node), name, node.lineno))
+            above = target if isinstance(node, nodes.Extends) else above
+        return above
+
+    def own(self, name: str) -> bool:
+        return name.startswith(f"{self.context}/")
+
+    def stand_in(self, error: Exception, references: list[_Reference]) -> bool:
+        """Put something in place of another context's broken file; False, with an error, where it is our own that is broken."""
+        culprit, line = _fault(error, self.root, self.name)
+        candidates = [r for r in references if r.name == culprit] or sorted(
+            references, key=lambda r: r.kind is nodes.Include
+        )
+        left = [r for r in candidates if r.name not in self.files.replaced]
+        if self.own(culprit) or not left:
+            name, line = (isinstance(error, TemplateNotFound) and _named(self.environment, self.files, culprit)) or (
+                culprit,
+                line,
+            )
+            self.tell(name, line, "template", f"the template cannot be expanded: {_said(error)}", "correct it")
+            return False
+        self.replace(left[0], _said(error))
+        return True
+
+    def without(self, name: str, block: nodes.Block, foreign: bool, references: list[_Reference]) -> bool:
+        extended = [r for r in references if r.kind is nodes.Extends]
+        if foreign and extended:
+            self.replace(extended[0], f"it has no block {block.name!r}", at=(name, block.lineno))
+            return True
+        self.tell(
+            name,
+            block.lineno,
+            "unknown-block",
+            f"no layout has a block {block.name!r}",
+            "use one that it has, or add it",
+        )
+        return False
+
+    def replace(self, reference: _Reference, why: str, at: tuple[str, int] | None = None) -> None:
+        extends = reference.kind is nodes.Extends
+        self.files.replaced[reference.name] = BUILT_IN if extends else ""
+        instead = "the built-in layout is used" if extends else "it is left out"
+        name, line = at or (reference.by, reference.line)
+        message = f"{reference.name!r} cannot be used: {why}; {instead}"
+        self.tell(name, line, "dangling", message, "ask its owner, or use another", severity="warning")
+
+    def tell(self, name: str, line: int, code: str, message: str, remedy: str, *, severity: Severity = "error") -> None:
+        self.findings.append(
+            Finding(
+                file=str(self.root / name), line=line, column=1, code=code, message=message, remedy=remedy,
+                context=self.context, severity=severity,
+            )
+        )  # fmt: skip
+
+
+class _Marks(Extension):
+    """Marks each line of literal text with the place it comes from; `unmarked` takes the marks out again."""
+
+    lines: Sequence[str] = ()
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002 - Jinja's signature
+        self.lines = source.splitlines()
+        return source
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        line, column = 0, 0
+        for token in stream:
+            if token.type != "data":
+                yield token
+                continue
+            first, *further = token.value.split("\n")
+            text = self.lines[token.lineno - 1] if token.lineno <= len(self.lines) else ""
+            start = max(text.find(first, column if token.lineno == line else 0), 0)
+            marks = [(token.lineno, start + 1), *((token.lineno + n, 1) for n in range(1, len(further) + 1))]
+            pieces = (
+                f"\0{stream.name}:{at}:{begin}\0{piece}"
+                for (at, begin), piece in zip(marks, (first, *further), strict=True)
+            )
+            line, column = token.lineno + len(further), len(further[-1]) if further else start + len(first)
+            yield Token(token.lineno, "data", "\n".join(pieces))
+
+
+# --- JSON → HTML ------------------------------------------------------------------------------------------------------
+
+
+def compile_template(root: Path, context: str, template: str) -> tuple[Render | None, list[Finding]]:
+    """A template that makes HTML of JSON, compiled with all that it includes; or None and why not.
+
+    It sees `data`, `params` and `meta` (`model.Meta`), Jinja's filters, and `date`. What JSON lacks is empty, at any depth. The
+    render raises `TemplateFailed` alone, with file and line.
+    """
+    name = f"{context}/{template}"
+    files = _Files(root)
+    environment = _Sandbox(loader=files, undefined=ChainableUndefined, autoescape=True, auto_reload=False)
+    del environment.globals["lipsum"]
+    environment.filters["date"] = show_date
+    try:
+        tree = _load_all(environment, files, name)
+        unknown = find_undeclared_variables(tree) - VARIABLES - environment.globals.keys() - _set_somewhere(tree)
+        compiled = environment.get_template(name)
+    except Exception as error:  # noqa: BLE001 - a template is input: whatever it does is told
+        at, line = (isinstance(error, TemplateNotFound) and _named(environment, files, str(error.name))) or _fault(
+            error, root, name
+        )
+        return None, [_broken(root, context, at, line, f"the template cannot be compiled: {_said(error)}")]
+    if unknown:
+        line = min(n.lineno for n in tree.find_all(nodes.Name) if n.name in unknown)
+        message = f"the template uses {', '.join(sorted(unknown))}, and is given {', '.join(sorted(VARIABLES))}"
+        return None, [_broken(root, context, name, line, message)]
+
+    def render(data: Any, params: Mapping[str, Any], meta: Meta) -> str:
+        try:
+            return compiled.render(data=data, params=params, meta=meta)
+        except Exception as error:
+            at, line = _fault(error, root, name)
+            raise TemplateFailed(f"{at}:{line}: {_said(error)}") from error
+
+    return render, []
+
+
+def _load_all(environment: _Sandbox, files: _Files, name: str) -> nodes.Template:
+    """Compile a template and whatever it names, so that a mistake is told when it is loaded; gives its own tree."""
+    trees: dict[str, nodes.Template] = {}
+    waiting = [name]
+    while waiting:
+        current = waiting.pop()
+        if current not in trees:
+            trees[current] = _tree(environment, files, current)
+            environment.get_template(current)
+            waiting += [target for _, target in _uses(environment, current, trees[current])]
+    return trees[name]
+
+
+def _set_somewhere(tree: nodes.Template) -> set[str]:
+    """Names that the template itself gives a value, in some branch."""
+    return {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
+
+
+def _broken(root: Path, context: str, name: str, line: int, message: str) -> Finding:
+    return Finding(
+        file=str(root / name), line=line, column=1, code="template", message=message, remedy="correct it", context=context
+    )  # fmt: skip
+
+
+def show_date(value: object, form: str = "") -> object:
+    """The filter `date`: an ISO 8601 date or time as `24 November 2026`, or in `strftime` form; other text as it is."""
+    try:
+        when = datetime.fromisoformat(str(value))
+    except ValueError:
+        return value
+    return when.strftime(form) if form else f"{when.day} {when:%B %Y}"
