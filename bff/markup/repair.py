@@ -46,6 +46,9 @@ _DROPPED: Final = 1 << 30  # a fact beside those of `Open`: the content is left 
 _WORK: Final = 10_000_000  # steps that a parser may be made to walk up its stack: a twentieth of a second
 _COPIES: Final = 100_000  # formatting elements that it may be made to open again: a tenth of a second
 
+_REFERENCES: Final = 50_000  # nh3's time grows with the square of these in one text: below half a second
+_FEW: Final = 300  # tags that cannot be made to cost much
+
 
 def repaired(body: bytes, *, trust: Trust, embeds: tuple[str, ...], head: bool) -> Markup:
     """The body, made to satisfy the check. Linear in its size; never raises; text that cannot be kept is left out."""
@@ -56,14 +59,18 @@ def repaired(body: bytes, *, trust: Trust, embeds: tuple[str, ...], head: bool) 
         text, affordable = _weighed(text)
         if affordable:
             text = _parsed(text)
-    fixed = balanced(text, embeds)
-    found = walk(fixed, embeds)
+    found = walk(text, embeds)  # what a parser writes is well-formed nearly always
+    if found is None:
+        text = balanced(text, embeds)
+        found = walk(text, embeds)
     if found is None:  # pragma: no cover - a defect in `balanced`; nothing of the body is then safe to write
         return Markup(parts=(), flat=b"", repaired=True)
-    return assemble(fixed, found, head=head, repaired=fixed != body or trust != "sanitized")
+    return assemble(text, found, head=head, repaired=text != body)
 
 
 def _sanitized(text: bytes) -> bytes:
+    if text.count(b"&") > _REFERENCES:
+        text = text.replace(b"&", b"+")
     allowed = {tag: set(names) for tag, names in nh3.ALLOWED_ATTRIBUTES.items()}
     allowed["*"] = {"lang", "title", "dir", "class"}
     return nh3.clean(text.decode(), tags=set(_TAGS), attributes=allowed, url_schemes=_SCHEMES).encode()
@@ -83,36 +90,52 @@ def _parsed(text: bytes) -> bytes:
     return "".join([*(node.html or "" for node in kept), inner or ""]).encode()
 
 
+def _has_end(name: bytes) -> bool:
+    return html_rule(name).kind not in {"void", "meta", "link"}
+
+
 def _weighed(text: bytes) -> tuple[bytes, bool]:
     """The body without a script that it never ends, and whether parsing it costs about what its size suggests.
 
     Browsers' error handling opens formatting elements again after every block and walks up the open elements on every
-    tag, so a few hundred KiB of the right tags become millions of elements. Counted here as if nothing but a tag's own
-    end tag ever closed it.
+    tag, so a few hundred KiB of the right tags become millions of elements. Then it is balanced as it stands.
     """
-    tags = deepest = widest = depth = width = 0
-    opened: Counter[bytes] = Counter()
-    hidden = False  # something that this tokenizer and a tree builder may read differently: nothing counts as closed
+    if text.count(b"<") <= _FEW and text.lower().rfind(b"<script") <= text.lower().rfind(b"</script"):
+        return text, True
+    weight = _Weight()
     for token in SOUP.finditer(text):
         if token["raw"] and token["close"] is None and token["raw"].lower() == b"script":
             text = text[: token.start()]
             break
-        hidden = hidden or token[0].startswith(b"<![")
+        weight.take(token)
+    return text, weight.deepest * weight.tags <= _WORK and weight.widest * weight.tags <= _COPIES
+
+
+@dataclass(slots=True)
+class _Weight:
+    """What a body could make a parser do, at most: only the end tag of the innermost element counts as closing one."""
+
+    open: list[bytes] = field(default_factory=list)
+    tags: int = 0
+    width: int = 0  # open formatting elements
+    deepest: int = 0
+    widest: int = 0
+    foreign: bool = False  # svg and math read raw text elements as markup
+
+    def take(self, token: re.Match[bytes]) -> None:
+        hidden = token[0].count(b"<") - 1
+        self.tags += 1 + max(hidden, 0)
         name = (token["name"] or b"").lower()
-        if not name or name in _CLOSE_EACH_OTHER or html_rule(name).kind in {"void", "meta", "link"}:
-            tags += 1 + token[0].count(b"<")
-            continue
-        tags += 1
-        ends = name.startswith(b"/")
-        key = name.removeprefix(b"/")
-        if ends and (hidden or not opened[key]):
-            continue
-        step = -1 if ends else 1
-        opened[key] += step
-        depth += step
-        width += step * (key in _FORMATTING)
-        deepest, widest = max(deepest, depth), max(widest, width)
-    return text, deepest * tags <= _WORK and widest * tags <= _COPIES
+        self.foreign = self.foreign or name in {b"svg", b"math"}
+        if hidden > 0 and (token[0].startswith(b"<![") or (token["raw"] and self.foreign)):
+            self.open += [b""] * hidden
+            self.width += hidden
+        elif self.open and name == b"/" + self.open[-1]:
+            self.width -= self.open.pop() in _FORMATTING
+        elif name and name[:1] != b"/" and name not in _CLOSE_EACH_OTHER and _has_end(name):
+            self.open.append(name)
+            self.width += name in _FORMATTING
+        self.deepest, self.widest = max(self.deepest, len(self.open)), max(self.widest, self.width)
 
 
 # --- one linear pass that the check accepts ---------------------------------------------------------------------------
@@ -224,7 +247,7 @@ class _Balance:
         elif rule is not None and self.depth < DEPTH:
             self.out.append(text)
             self._push(_Entry(name, rule.end, self.context), self.context & rule.keep | rule.add)
-        elif html_rule(name).kind not in {"void", "meta", "link"} or self.context & FOREIGN:
+        elif _has_end(name) or self.context & FOREIGN:
             self._push(_Entry(name, b"", self.context), self.context | (_DROPPED if name in _WITH_CONTENT else 0))
 
     def _rule(self, index: int) -> Rule | None:

@@ -22,7 +22,8 @@ _TAG: Final = b"bff-fragment"
 _CONTROLS: Final = frozenset(b"button input select textarea iframe object embed".split())
 _BORDERS: Final = frozenset(
     b"table td th caption button object template".split()
-)  # an open <p> outside is not closed inside
+)  # hide an open <p> from what is inside
+_NO_WRAPPER: Final = frozenset(b"table colgroup thead tbody tfoot tr select head".split())
 _P: Final = int(Open.P)
 _SLOT: Final = re.compile(rb"<bff-fragment(?=[\t\n\f\r />])", re.IGNORECASE)
 _LAYOUT: Final = 'extend a layout, such as {% extends "site/layouts/default.html" %}'
@@ -81,7 +82,8 @@ class _Compiler:
     slot_at: int = 0
     slot_from: int = 0
     place: dict[str, Any] = field(default_factory=dict)  # what the slot is told of where it stands
-    nested: bool = False  # said already
+    nested: int = 0  # <bff-fragment> open in it, which is an error
+    malformed: bool = False  # said already
     slot_depth: int = 0
     outside: list[Piece] = field(default_factory=list)  # `out` while a placeholder is being read
     explicit: dict[str, int] = field(default_factory=dict)  # `as` → offset
@@ -91,7 +93,12 @@ class _Compiler:
             if token.lastgroup != "text":
                 self._take(token)
         if self.slot is not None:
-            self.report.add(self.slot_at, "unclosed-fragment", "<bff-fragment> is not closed", "write </bff-fragment>")
+            self.report.add(
+                self.slot_at,
+                "unclosed-fragment",
+                "<bff-fragment> is not closed",
+                "write </bff-fragment>; HTML has no <bff-fragment/>",
+            )
         self._finish()
         self._name_slots()
 
@@ -254,7 +261,7 @@ class _Compiler:
     def _slot(self, token: re.Match[bytes]) -> None:
         offset = token.start()
         if self.slot is not None:
-            self.nested = True
+            self.nested, self.malformed = self.nested + 1, True
             message = "<bff-fragment> inside the placeholder of another"
             self.report.add(offset, "nested-fragment", message, "close the outer one first; fragments nest by `embeds`")
             return
@@ -269,7 +276,8 @@ class _Compiler:
         line, column = self.report.place(offset)
         self.slot = slot
         self.place = {"in_form": b"form" in self.open, "line": line, "column": column}
-        self.slot_at, self.slot_from, self.slot_depth, self.nested = offset, token.end(), len(self.open), False
+        self.slot_at, self.slot_from, self.slot_depth, self.nested = offset, token.end(), len(self.open), 0
+        self.malformed = False
         self.out.append(self.text[self.last : offset])
         self.outside, self.out, self.last = self.out, [], token.end()
 
@@ -287,11 +295,7 @@ class _Compiler:
             if name.encode() in self.open:
                 message = f"a slot inside <{name}> is torn out by another <{name}> in it"
                 self.report.warn(offset, "fragment-in-link", message, "put the link into the fragment")
-        if (
-            slot.wrap
-            and self.open
-            and self.open[-1] in {b"table", b"tbody", b"thead", b"tfoot", b"tr", b"select", b"head"}
-        ):
+        if slot.wrap and self.open and self.open[-1] in _NO_WRAPPER:
             where = self.open[-1].decode()
             self.report.add(offset, "wrapper-not-allowed", f"HTML allows no wrapper in <{where}>", 'add wrap="none"')
 
@@ -299,8 +303,11 @@ class _Compiler:
         if self.slot is None:
             self.report.add(offset, "stray-end-tag", "</bff-fragment> closes nothing", "remove it")
             return
+        if self.nested:
+            self.nested -= 1
+            return
         inside = merge([*self.out, self.text[self.last : offset]])
-        if not self.nested and walk(self.text[self.slot_from : offset]) is None:
+        if not self.malformed and walk(self.text[self.slot_from : offset]) is None:
             message = "the placeholder is not well-formed HTML on its own"
             self.report.add(
                 self.slot_at, "malformed-placeholder", message, "write every end tag, and nothing for the page's head"

@@ -229,6 +229,7 @@ def _rules() -> dict[bytes, Rule]:  # a table: one line an element
 RULES: Final[Mapping[bytes, Rule]] = MappingProxyType(_rules())
 ORDINARY: Final = Rule(_NOT_HERE, _PHRASING, FLOW, "", b"")
 PLAIN: Final[Mapping[bytes, Rule]] = {name: rule for name, rule in RULES.items() if not rule.kind}
+PLAIN_OR_PART: Final[Mapping[bytes, Rule]] = {n: rule for n, rule in RULES.items() if rule.kind in {"", "part"}}
 PARTS: Final = frozenset(name for name, rule in RULES.items() if rule.kind == "part")
 
 _SVG: Final = (

@@ -19,6 +19,7 @@ from bff.markup.tokens import (
     ORDINARY,
     PARTS,
     PLAIN,
+    PLAIN_OR_PART,
     ROWS,
     RULES,
     TOKEN,
@@ -81,7 +82,7 @@ def _utf8(body: bytes) -> bool:
     return True
 
 
-def _judge(body: bytes, embeds: tuple[str, ...], *, texts: bool) -> Found | None:
+def _judge(body: bytes, embeds: tuple[str, ...], *, texts: bool) -> Found | None:  # noqa: C901 - the hot loop, unrolled
     """Walk the tokens with a stack. `expected` is the token that would end the current element.
 
     `texts`: text counts too, which is forbidden between the parts of a table. Most fragments have none and save that.
@@ -90,7 +91,7 @@ def _judge(body: bytes, embeds: tuple[str, ...], *, texts: bool) -> Found | None
     if tokens and (last := tokens[-1][5]) and (not texts or BAD.match(last)):
         return None  # what begins nothing well-formed takes the rest
     found = Found(texts=texts)
-    plain, deep = PLAIN.get, len(tokens) > DEPTH
+    plain, deep = (PLAIN_OR_PART if texts else PLAIN).get, len(tokens) > DEPTH
     stack: list[tuple[bytes, int]] = []
     expected, context = b"-", top(tokens, 0)
     found.tabular = context == ROWS
@@ -101,6 +102,10 @@ def _judge(body: bytes, embeds: tuple[str, ...], *, texts: bool) -> Found | None
             continue
         rule = plain(name)
         if rule is None or context & rule[0] or token[4]:
+            if not name and not token[0]:
+                if token[5] and context & _TABLE:
+                    return None
+                continue
             if name[:1] == b"/":
                 if name.lower() != expected:
                     return None
