@@ -17,22 +17,24 @@ from typing import Final, NamedTuple
 
 # --- tokens: section 13.2.5 -------------------------------------------------------------------------------------------
 
+# Only single character classes repeat possessively: before Python 3.11.5 a possessive group loses matches (gh-106052).
+
 SPACE: Final = b"\t\n\f\r "
 _WS: Final = rb"[\t\n\f\r ]*+"
 _VALUE: Final = _WS + rb"=" + _WS + rb"(?:\"[^\"]*+\"|'[^']*+'|[^\t\n\f\r \"'<>=`]++)"
-_ATTRIBUTES: Final = rb"(?:[\t\n\f\r ]++[^\t\n\f\r \"'<>/=]++(?:" + _VALUE + rb")?+)*+" + _WS
+_ATTRIBUTES: Final = rb"(?:[\t\n\f\r ]++[^\t\n\f\r \"'<>/=]++(?:" + _VALUE + rb")?)*" + _WS
 _TAG: Final = rb"(/?[A-Za-z][A-Za-z0-9.:_-]*+)(?:>|(" + _ATTRIBUTES + rb")(/?)>)"
 _RAW_NAMES: Final = rb"script|style|textarea|title|iframe|xmp|noembed|noframes"
 _RAW: Final = (  # spelled for speed; without its end tag it takes the rest, so that no body is scanned twice
     rb"(?=[SsTtIiXxNn])([Ss](?:[Cc](?i:ript)|[Tt](?i:yle))|[Tt](?:[Ee](?i:xtarea)|[Ii](?i:tle))|[Ii](?i:frame)|[Xx](?i:mp)"
     rb"|[Nn][Oo](?i:embed|frames))(?=[\t\n\f\r />])"
-    rb"(?:(" + _ATTRIBUTES + rb">[^<]*+(?:<(?!/(?i:\1))[^<]*+)*+</(?i:\1)" + _WS + rb">)|(?s:.*+))"
+    rb"(?:(" + _ATTRIBUTES + rb">[^<]*+(?:<(?!/(?i:\1))[^<]*+)*</(?i:\1)" + _WS + rb">)|(?s:.*+))"
 )  # fmt: skip
-_COMMENT: Final = rb"!--(?!-?>|\?)[^-]*+(?:-(?!-!?>)[^-]*+)*+-->"
+_COMMENT: Final = rb"!--(?!-?>|\?)[^-]*+(?:-(?!-!?>)[^-]*+)*-->"
 _STRICT: Final = _RAW + rb"|" + _TAG + rb"|" + _COMMENT
 _BAD: Final = rb"[A-Za-z/!?]"
 BAD: Final = re.compile(b"<" + _BAD)
-_TEXT: Final = rb"(?:[^\t\n\f\r <]|<(?![A-Za-z/!?]))[^<]*+(?:<(?![A-Za-z/!?])[^<]*+)*+"
+_TEXT: Final = rb"(?:[^\t\n\f\r <]|<(?![A-Za-z/!?]))[^<]*+(?:<(?![A-Za-z/!?])[^<]*+)*"
 
 TOKEN: Final = re.compile(rb"<(?:" + _STRICT + rb"|(" + _BAD + rb")(?s:.*+))")
 """Groups: 1 a raw text element's name, 2 what follows it (nothing: it is not closed); 3 a tag's name (`/p` for `</p>`),
@@ -52,7 +54,7 @@ _LOOSE_ATTRIBUTES: Final = (
     + _WS
     + rb"(?:\"[^\"]*+\"|'[^']*+'|(?=>)|[^\t\n\f\r >\"'][^\t\n\f\r >]*+)|(?!"
     + _WS
-    + rb"=)))*+"
+    + rb"=)))*"
 )
 
 SOUP: Final = re.compile(
@@ -62,7 +64,7 @@ SOUP: Final = re.compile(
     rb"(?P<content>.*?)(?:(?P<close></(?P=raw)(?=[\t\n\f\r />])(?:" + _LOOSE_ATTRIBUTES + rb">|.*))|\Z))"
     rb"|<(?P<name>/?[A-Za-z][^\t\n\f\r />]*+)(?P<attributes>" + _LOOSE_ATTRIBUTES + rb")>"
     rb"|(?P<torn><[A-Za-z/].*)"
-    rb"|(?P<text>(?:[^<]|<(?![A-Za-z/!?]))++)",
+    rb"|(?P<text>(?:[^<]|<(?![A-Za-z/!?]))+)",
     re.DOTALL,
 )
 """Any bytes at all as tokens, by the standard's error handling; `torn` is a tag that the end cuts off."""
