@@ -1,0 +1,74 @@
+"""What is counted while pages are made: plain numbers in slotted objects, one look-up by name away.
+
+The hot path of telemetry; knows no metric names, no exposition format, no clock. Standard library only.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Final
+
+SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0)
+"""Prometheus' customary bounds, and 2.0: the default deadline of a page."""
+AGES: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0)
+"""For staleness, which is measured in the time scale of `max_stale`."""
+LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Histogram:
+    """Counts by upper bound, inclusive, and the sum; the last count is of what is beyond every bound."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def cumulated(self) -> list[tuple[str, float]]:
+        """(upper bound, count up to it), the last one "+Inf": the form of Prometheus."""
+        total = 0
+        found: list[tuple[str, float]] = []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            total += count
+            found.append((bound, total))
+        return found
+
+
+class PageCounts:
+    """One page: duration by status, time to the first byte."""
+
+    __slots__ = ("first_byte", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds: dict[int, Histogram] = {}
+        self.first_byte = Histogram()
+
+
+class FragmentCounts:
+    """One fragment: how its slots ended, how long they and its fetches took, how the store served it."""
+
+    __slots__ = ("cache", "coalesced", "outcomes", "seconds", "stale_age", "upstream")
+
+    def __init__(self) -> None:
+        self.seconds = Histogram()
+        self.upstream = Histogram()
+        self.stale_age = Histogram(AGES)
+        self.outcomes: dict[tuple[str, str], int] = {}
+        self.cache: dict[str, int] = {}
+        self.coalesced = 0
+
+
+class ContextCounts:
+    """One context: its answers by status, and what is under way."""
+
+    __slots__ = ("inflight", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, int] = {}
+        self.inflight = 0

@@ -1,0 +1,236 @@
+"""The numbers of contract §5: counted as plain integers, turned into Prometheus text when somebody scrapes.
+
+Owns the names and labels of every metric; labels only ever hold registered names and words of closed lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final, Literal
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from bff.gateway.counts import LAGS, ContextCounts, FragmentCounts, Histogram, PageCounts
+
+if TYPE_CHECKING:
+    from bff.gateway.logs import Log
+    from bff.model import Fragment, Report, Result
+
+CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+_BEAT: Final = 0.25  # seconds between measurements of the loop's lag
+_BLOCKED: Final = 1.0  # seconds of lag worth a line in the log
+_STATUSES: Final = 64  # different ones per context; anything beyond is "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """Where the numbers that others keep are read, when they are asked for."""
+
+    streams: Callable[[], int] = lambda: 0
+    entries: Callable[[], int] = lambda: 0
+    bytes: Callable[[], int] = lambda: 0
+    contexts: Callable[[], Iterable[tuple[str, str, bool]]] = lambda: ()
+    """(context, owner, whether its last load or reload succeeded)"""
+
+
+class Counters:
+    """`model.Telemetry` that counts, and tells the log of each page."""
+
+    def __init__(self, log: Log | None = None, gauges: Gauges | None = None) -> None:
+        self.gauges = gauges or Gauges()
+        self._log = log
+        self._pages: dict[str, PageCounts] = {}
+        self._fragments: dict[str, FragmentCounts] = {}
+        self._contexts: dict[str, ContextCounts] = {}
+        self._evictions: dict[str, int] = {}
+        self._shed: dict[str, int] = {}
+        self._lag = Histogram(LAGS)
+        self._beat: asyncio.TimerHandle | None = None
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        if log is not None:
+            log.dropped = lambda: self.shed("logs")
+
+    # --- model.Telemetry ----------------------------------------------------------------------------------------------
+
+    def page(self, report: Report) -> None:
+        counts = self._pages.get(report.page)
+        if counts is None:
+            counts = self._pages[report.page] = PageCounts()
+        seconds = counts.seconds.get(report.status)
+        if seconds is None:
+            seconds = counts.seconds[report.status] = Histogram()
+        seconds.observe(report.seconds)
+        counts.first_byte.observe(report.first_byte)
+        if self._log is not None:
+            self._log.page(report)
+
+    def slot(self, fragment: str, result: Result) -> None:
+        counts = self._fragment(fragment)
+        key = (result.outcome, result.reason)
+        counts.outcomes[key] = counts.outcomes.get(key, 0) + 1
+        counts.seconds.observe(result.seconds)
+        if result.outcome == "stale" and result.age is not None:
+            counts.stale_age.observe(result.age)
+
+    def upstream(self, fragment: Fragment, status: str, seconds: float) -> None:
+        self._fragment(fragment.name).upstream.observe(seconds)
+        statuses = self._context(fragment.context).statuses
+        if status not in statuses and len(statuses) >= _STATUSES:
+            status = "other"
+        statuses[status] = statuses.get(status, 0) + 1
+
+    def inflight(self, context: str, change: int) -> None:
+        self._context(context).inflight += change
+
+    def cache(self, fragment: str, result: Literal["hit", "miss", "stale", "revalidated", "bypass"]) -> None:
+        counts = self._fragment(fragment).cache
+        counts[result] = counts.get(result, 0) + 1
+
+    def coalesced(self, fragment: str) -> None:
+        self._fragment(fragment).coalesced += 1
+
+    def evicted(self, reason: str) -> None:
+        self._evictions[reason] = self._evictions.get(reason, 0) + 1
+
+    def shed(self, limit: str) -> None:
+        self._shed[limit] = self._shed.get(limit, 0) + 1
+
+    def _fragment(self, name: str) -> FragmentCounts:
+        counts = self._fragments.get(name)
+        if counts is None:
+            counts = self._fragments[name] = FragmentCounts()
+        return counts
+
+    def _context(self, name: str) -> ContextCounts:
+        counts = self._contexts.get(name)
+        if counts is None:
+            counts = self._contexts[name] = ContextCounts()
+        return counts
+
+    # --- the loop's lag -----------------------------------------------------------------------------------------------
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Measure from now on how late the loop calls what is due."""
+        due = loop.time() + _BEAT
+        self._beat = loop.call_at(due, self._measure, loop, due)
+
+    def close(self) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+
+    def _measure(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        lag = max(loop.time() - due, 0.0)
+        self._lag.observe(lag)
+        if lag >= _BLOCKED and self._log is not None:
+            self._log.event("loop-blocked", level="warning", seconds=round(lag, 3))
+        self.start(loop)
+
+    # --- exposition ---------------------------------------------------------------------------------------------------
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus' text format 0.0.4."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the Prometheus registry."""
+        yield from self._page_metrics()
+        yield from self._fragment_metrics()
+        yield from self._context_metrics()
+        yield from self._store_metrics()
+        yield from self._process_metrics()
+
+    def _page_metrics(self) -> Iterator[Metric]:
+        duration = HistogramMetricFamily(
+            "bff_page_duration_seconds", "From request to last byte.", labels=["page", "status"]
+        )
+        first = HistogramMetricFamily("bff_page_first_byte_seconds", "From request to first byte.", labels=["page"])
+        for page, counts in self._pages.items():
+            for status, histogram in counts.seconds.items():
+                duration.add_metric([page, str(status)], histogram.cumulated(), histogram.sum)
+            first.add_metric([page], counts.first_byte.cumulated(), counts.first_byte.sum)
+        yield duration
+        yield first
+
+    def _fragment_metrics(self) -> Iterator[Metric]:
+        label = ["fragment"]
+        duration = HistogramMetricFamily(
+            "bff_fragment_duration_seconds", "From asking for a slot to its end.", labels=label
+        )
+        upstream = HistogramMetricFamily(
+            "bff_upstream_duration_seconds", "From asking a context to its last byte.", labels=label
+        )
+        age = HistogramMetricFamily("bff_stale_age_seconds", "Age of the copies shown stale.", labels=label)
+        outcomes = CounterMetricFamily(
+            "bff_fragment_outcomes",
+            "Slots of pages and calls of the fragment endpoint.",
+            labels=["fragment", "outcome", "reason"],
+        )
+        cache = CounterMetricFamily("bff_cache_requests", "Look-ups in the store.", labels=["fragment", "result"])
+        coalesced = CounterMetricFamily("bff_coalesced", "Fetches that joined one under way.", labels=label)
+        for name, counts in self._fragments.items():
+            duration.add_metric([name], counts.seconds.cumulated(), counts.seconds.sum)
+            upstream.add_metric([name], counts.upstream.cumulated(), counts.upstream.sum)
+            age.add_metric([name], counts.stale_age.cumulated(), counts.stale_age.sum)
+            coalesced.add_metric([name], counts.coalesced)
+            for (outcome, reason), count in counts.outcomes.items():
+                outcomes.add_metric([name, str(outcome), str(reason)], count)
+            for result, count in counts.cache.items():
+                cache.add_metric([name, result], count)
+        yield from (duration, outcomes, upstream, cache, age, coalesced)
+
+    def _context_metrics(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "bff_upstream_requests", "Exchanges by how they ended.", labels=["context", "status"]
+        )
+        inflight = GaugeMetricFamily("bff_upstream_inflight", "Exchanges under way.", labels=["context"])
+        loaded = GaugeMetricFamily(
+            "bff_config_last_reload_successful",
+            "1 where the last load of a registration succeeded.",
+            labels=["context"],
+        )
+        info = GaugeMetricFamily("bff_context_info", "Who owns a context.", labels=["context", "owner"])
+        for name, counts in self._contexts.items():
+            inflight.add_metric([name], counts.inflight)
+            for status, count in counts.statuses.items():
+                requests.add_metric([name, status], count)
+        for context, owner, successful in self.gauges.contexts():
+            loaded.add_metric([context], int(successful))
+            info.add_metric([context, owner], 1)
+        yield from (requests, inflight, loaded, info)
+
+    def _store_metrics(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("bff_cache_entries", "Entries in the store's first tier.", self.gauges.entries())
+        yield GaugeMetricFamily("bff_cache_bytes", "Bytes held by the store's first tier.", self.gauges.bytes())
+        evictions = CounterMetricFamily("bff_cache_evictions", "Entries that left the store.", labels=["reason"])
+        for reason, count in self._evictions.items():
+            evictions.add_metric([reason], count)
+        yield evictions
+
+    def _process_metrics(self) -> Iterator[Metric]:
+        shed = CounterMetricFamily(
+            "bff_shed", "What was refused or dropped because a limit was reached.", labels=["limit"]
+        )
+        for limit, count in self._shed.items():
+            shed.add_metric([limit], count)
+        yield shed
+        yield GaugeMetricFamily("bff_streams", "Responses under way.", self.gauges.streams())
+        lag = HistogramMetricFamily("bff_loop_lag_seconds", "How late the event loop calls what is due.")
+        lag.add_metric([], self._lag.cumulated(), self._lag.sum)
+        yield lag
+        build = GaugeMetricFamily("bff_build_info", "What is running.", labels=["version", "python"])
+        build.add_metric([_version(), platform.python_version()], 1)
+        yield build
+
+
+def _version() -> str:
+    try:
+        return version("bff")
+    except PackageNotFoundError:
+        return "unknown"
