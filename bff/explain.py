@@ -43,7 +43,8 @@ def fragment(world: World, name: str, ceilings: Mapping[str, object]) -> Iterato
     for linked in slots:
         yield from _table(_otherwise(linked, of))
     shown = ", ".join(f"{linked.page.name} {linked.slot.id}" for linked in slots)
-    yield f"shown by  {shown or 'no page'}"
+    within = ", ".join(each.name for each in world.fragments.values() if name in each.embeds)
+    yield f"shown by  {shown or 'no page'}" + (f"  embedded by  {within}" if within else "")
 
 
 def page(world: World, name: str, ceilings: Mapping[str, object]) -> Iterator[str]:
@@ -52,10 +53,8 @@ def page(world: World, name: str, ceilings: Mapping[str, object]) -> Iterator[st
     yield f"page {name}  owner {of.owner}  route {of.route}"
     yield from _table([("deadline", show_duration(of.deadline), _deadline_origin(of))])
     yield from _table([_row(world, slot) for slot in of.shell.slots] or [("no slots",)])
-    for slot in of.shell.slots:
-        linked = _linked(world, of, slot, ceilings)
-        if linked is not None:
-            yield from _table(_set(linked))
+    linked = [_linked(world, of, slot, ceilings) for slot in of.shell.slots]
+    yield from _table(row for each in linked if each is not None for row in _set(each))
 
 
 def names(world: World, wrong: str) -> list[str]:
@@ -76,7 +75,7 @@ def _values(
 ) -> Iterator[Row]:
     for key, value in policy.flat(held).items():
         origin = _origin(origins[key], of, where)
-        if value == ceilings.get(key):
+        if key in ceilings and value == ceilings[key]:
             origin += f", at most {policy.show(key, value)} by bff.yaml: ceilings"
         yield key, policy.show(key, value), origin
 

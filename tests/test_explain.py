@@ -67,6 +67,17 @@ def test_a_fragment_lists_where_it_is_shown_and_what_holds_otherwise_there() -> 
     assert lines[-1] == "shown by  shop/cart s1, shop/cart s2"
 
 
+def test_a_key_without_a_ceiling_and_without_a_value_has_no_limit() -> None:
+    assert values(told(shop(), "shop/lines", {"timeout.total": 9.0}))["hedge.after"] == "off built-in"
+
+
+def test_a_fragment_lists_who_embeds_it() -> None:
+    held, origins = policy.merge([])
+    plain = fragment("shop/lines", policy=held, origins=origins)
+    made = world(built("shop", plain), built("site", fragment("site/all", embeds=("shop/lines",))))
+    assert told(made, "shop/lines")[-1] == "shown by  no page  embedded by  site/all"
+
+
 def test_a_page_lists_its_slots_and_what_is_not_built_in() -> None:
     header = slot("site/header", index=2, load="client")
     own = slot("shop/lines", params=(("id", ("x-", Ref("path", "id"), "")), ("user", ("", Ref("principal"), ""))))
