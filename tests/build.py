@@ -10,7 +10,6 @@ from itertools import count
 from typing import Any, Literal, cast
 
 from bff.markup.check import Checker
-
 from bff.model import (
     Ask,
     Exchange,

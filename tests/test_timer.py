@@ -1,10 +1,11 @@
 import asyncio
+from functools import partial
 from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bff.timer import TICK, Timer
+from bff.timer import TICK, Deadline, Timer
 from tests.build import VirtualLoop
 
 
@@ -17,8 +18,12 @@ def made() -> tuple[VirtualLoop, Timer]:
 def test_never_early_and_at_most_a_tick_late(delays: list[float]) -> None:
     loop, timer = made()
     fired: dict[int, float] = {}
+
+    def note(at: int) -> None:
+        fired[at] = loop.time()
+
     for at, delay in enumerate(delays):
-        timer.at(delay, lambda at=at: fired.setdefault(at, loop.time()))  # type: ignore[misc]
+        timer.at(delay, partial(note, at))
     loop.advance(4)
     assert all(delay <= fired[at] + 1e-9 for at, delay in enumerate(delays))
     assert all(fired[at] <= delay + 2 * TICK + 1e-9 for at, delay in enumerate(delays))
@@ -39,7 +44,7 @@ def test_a_cancelled_deadline_does_not_fire() -> None:
 def test_a_callback_may_disarm_its_neighbour() -> None:
     loop, timer = made()
     fired: list[str] = []
-    deadlines = []
+    deadlines: list[Deadline] = []
 
     def fire() -> None:
         fired.append("x")

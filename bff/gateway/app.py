@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -115,7 +116,11 @@ class Gateway:
         if scope["path"].startswith("/_bff/"):
             await self._system(scope, receive, send)
         elif scope["method"] in _SAFE:
-            async with closing(scope, receive) as closed:
+            register = scope["extensions"].get("bff.closed")
+            if register is not None:
+                await self.live.pages.stream(scope, send, register)
+                return
+            async with closing(receive) as closed:
                 await self.live.pages.stream(scope, send, closed)
         else:
             await send_answer(send, await self._post(scope, receive), scope["method"])
@@ -190,7 +195,7 @@ class Gateway:
             checker=checker,
             timer=timer,
             telemetry=self.telemetry,
-            clock=loop.time,
+            clock=time.monotonic,
             wall=time.time,
         )
         pages = Pages(
@@ -198,7 +203,7 @@ class Gateway:
             resolver=resolver,
             timer=timer,
             telemetry=self.telemetry,
-            clock=loop.time,
+            clock=time.monotonic,
             identify=self._identifier.identify,
             trusted=self._identifier.proxies.trust,
             locales=self._locales,
@@ -220,9 +225,9 @@ class Gateway:
     def _planner(self, world: World) -> Planner:
         csp = Csp(self._settings.csp.add, self._settings.csp.report_uri)
         accept = {"html": "text/html", "json": "application/json"}
-        return Planner(world.pages, world.fragments, accept=accept, ceilings=self._settings.ceilings, csp=csp)
+        return Planner(world.pages, world.fragments, accept=accept, ceilings=self._registry.settings.ceilings, csp=csp)
 
-    def _changed(self, world: World, findings: Sequence[Finding]) -> None:
+    def _changed(self, world: World, findings: list[Finding]) -> None:
         """Registrations have changed: what is under way ends as it began, what comes next is new."""
         for finding in findings:
             self._log.finding(finding)
@@ -232,7 +237,11 @@ class Gateway:
     def reload(self) -> None:
         """Read the registrations again (SIGHUP)."""
         if self._tasks is not None:
-            self._tasks.start_soon(self._registry.reload, self._changed)
+            self._tasks.start_soon(self._reload)
+
+    async def _reload(self) -> None:
+        world = await anyio.to_thread.run_sync(self._registry.reload)
+        self._changed(world, [*world.findings])
 
     # --- other methods on pages ---------------------------------------------------------------------------------------
 
@@ -268,7 +277,7 @@ class Gateway:
             locale=self._locales.negotiate(found.get(b"accept-language", b"")),
             fields=scope["headers"],
             trace=ids(found, trusted=self._identifier.proxies.trust(client)).trace,
-            until=asyncio.get_running_loop().time() + seconds,
+            until=time.monotonic() + seconds,
         )
 
     # --- in process ---------------------------------------------------------------------------------------------------
@@ -323,6 +332,7 @@ def serve(
         gateway = make(settings, registry, log=log, dev=dev)
         for finding in registry.load().findings:
             log.finding(finding)
+        _settle_down()
         run(
             gateway,
             settings=settings,
@@ -337,6 +347,16 @@ def serve(
         log.event("stopped")
     finally:
         log.close()
+
+
+def _settle_down() -> None:
+    """Take what lives as long as the process out of the garbage collector's sight, and let it look less often.
+
+    Pages make no reference cycles; collecting after every 700 allocations was measured at a tenth of an uncached page.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def make(settings: Settings, registry: Registry, *, log: Log, dev: bool = False, fetch: Fetch | None = None) -> Gateway:

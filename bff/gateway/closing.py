@@ -1,4 +1,4 @@
-"""How to learn that the browser has gone: from our own server, or from `receive` on any other."""
+"""How to learn that the browser has gone on a server other than our own, which calls back by itself."""
 
 from __future__ import annotations
 
@@ -13,14 +13,8 @@ OnClosed = Callable[[Callable[[], None]], None]
 
 
 @asynccontextmanager
-async def closing(
-    scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[MutableMapping[str, Any]]]
-) -> AsyncIterator[OnClosed]:
-    """A way to register for the client's going. Our server calls back; on others a task watches `receive`."""
-    register = scope.get("extensions", {}).get("bff.closed")
-    if register is not None:
-        yield register
-        return
+async def closing(receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> AsyncIterator[OnClosed]:
+    """A way to register for the client's going: a task watches `receive`."""
     calls: list[Callable[[], None]] = []
 
     async def watch() -> None:

@@ -68,8 +68,12 @@ class _System:
             call = endpoint.call_for(planner, fragment, scope["query_string"].decode("latin-1"), visit.principal)
         except (endpoint.BadParameters, PermissionError) as error:
             return endpoint.fault(error)
-        async with closing(scope, request.receive) as closed:
-            result = await endpoint.resolved(gateway.live.resolver, call, visit, closed)
+        register = scope["extensions"].get("bff.closed")
+        if register is not None:
+            result = await endpoint.resolved(gateway.live.resolver, call, visit, register)
+        else:
+            async with closing(request.receive) as closed:
+                result = await endpoint.resolved(gateway.live.resolver, call, visit, closed)
         return endpoint.answer(call, result, planner, scope)
 
 

@@ -22,9 +22,12 @@ MAX_DEPTH = 3
 class Running:
     """One slot of one response: `result` is None while it runs; `interim` is a stale copy to show until then."""
 
-    __slots__ = ("began", "call", "depth", "interim", "marked", "parent", "plan", "result", "wait")
+    __slots__ = ("began", "call", "composition", "depth", "interim", "marked", "parent", "plan", "result", "wait")
 
-    def __init__(self, plan: SlotPlan, call: Call | None, began: float, parent: Running | None = None) -> None:
+    def __init__(
+        self, composition: Composition, plan: SlotPlan, call: Call | None, began: float, parent: Running | None = None
+    ) -> None:
+        self.composition = composition
         self.plan = plan
         self.call = call
         self.began = began
@@ -34,6 +37,15 @@ class Running:
         self.interim: Result | None = None
         self.wait: Wait | None = None
         self.marked = False  # its marker is written: what it becomes goes into a template
+
+    def end(self, result: Result) -> None:
+        """Its wait is over."""
+        self.result = result
+        self.wait = None
+        composition = self.composition
+        composition.pending -= 1
+        composition.arrived.append(self)
+        composition.wake()
 
 
 class Composition:
@@ -68,7 +80,7 @@ class Composition:
         """Start every slot (or those that `only` names); what the store holds has ended when this returns."""
         planned = self.planned
         for plan, call, decided in zip(planned.plan.slots, planned.calls, planned.decided, strict=True):
-            running = Running(plan, call, self.began)
+            running = Running(self, plan, call, self.began)
             self.slots.append(running)
             if only is not None and not only(plan):
                 running.result = omitted(Reason.OFF)
@@ -83,7 +95,7 @@ class Composition:
             if running.plan.fragment is not None:
                 self._telemetry.slot(running.plan.fragment.name, running.result)
             return
-        answer = self._resolver.start(running.call, self.visit, lambda result: self._done(running, result))
+        answer = self._resolver.start(running.call, self.visit, running.end)
         if isinstance(answer, Wait):
             running.wait = answer
             running.interim = answer.first
@@ -91,19 +103,12 @@ class Composition:
         else:
             running.result = answer
 
-    def _done(self, running: Running, result: Result) -> None:
-        running.result = result
-        running.wait = None
-        self.pending -= 1
-        self.arrived.append(running)
-        self.wake()
-
     def embed(self, parent: Running, slots: Iterable[Slot]) -> list[Running]:
         """Start the slots found in an answer; beyond the limits of number and depth they are left out."""
         started = []
         for slot in slots:
             plan, call, decided = self._planner.embedded(parent.plan, slot, len(self.slots) + 1)
-            running = Running(plan, call, self._clock(), parent)
+            running = Running(self, plan, call, self._clock(), parent)
             self.slots.append(running)
             self._embedded += 1
             if self._embedded > MAX_EMBEDDED or running.depth > MAX_DEPTH:

@@ -1,6 +1,7 @@
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ BASKET = fragment(
 OTHER = fragment("other/mine", forward=Forward(principal="x-user"), layer={"cache.fresh": "1m"})
 
 
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
 class Desk:
     def __init__(self) -> None:
         self.world = World(fragments={"shop/basket": BASKET, "other/mine": OTHER})
@@ -28,13 +32,12 @@ class Desk:
 
     async def post(
         self,
+        headers: Mapping[str, str] = NONE,
+        *,
         body: Sequence[bytes] = (b"qty=2",),
         method: str = "POST",
-        principal: str | None = "ada",
-        *,
         cross: bool = False,
         gone: bool = False,
-        **headers: str,
     ) -> "asyncio.Task[Answer]":
         messages: list[dict[str, Any]] = [{"type": "http.request", "body": part, "more_body": True} for part in body]
         messages.append({"type": "http.disconnect"} if gone else {"type": "http.request", "body": b""})
@@ -44,7 +47,7 @@ class Desk:
 
         call = self.world.planner.call(BASKET, BASKET.policy, {}, slot=slot(1, "shop/basket", kind="primary"))
         assert call is not None
-        visit = self.world.visit(principal, **{"host": "shop.example", **headers})
+        visit = self.world.visit("ada", **{"host": "shop.example", **headers})
         task = asyncio.ensure_future(self.posts.answer({"method": method}, receive, call, visit, cross=cross))
         for _ in range(5):
             await asyncio.sleep(0)
@@ -61,12 +64,14 @@ class Desk:
 async def test_the_request_goes_to_the_primary_and_its_answer_comes_back() -> None:
     desk = Desk()
     task = await desk.post(
-        content_type="application/x-www-form-urlencoded",
-        origin="http://shop.example",
-        hx_request="true",
-        x_evil="1",
-        x_a="2",
-        cookie="s=1",
+        {
+            "content_type": "application/x-www-form-urlencoded",
+            "origin": "http://shop.example",
+            "hx_request": "true",
+            "x_evil": "1",
+            "x_a": "2",
+            "cookie": "s=1",
+        }
     )
     flown = desk.world.upstreams.to("/basket")
     assert flown.ask.method == "POST"
@@ -112,9 +117,9 @@ async def test_post_redirect_get(to: str, status: int) -> None:
 )
 async def test_another_sites_request_is_refused_unless_the_route_says_otherwise(headers: dict[str, str]) -> None:
     desk = Desk()
-    assert (await (await desk.post(**headers))).status == 403
+    assert (await (await desk.post(headers))).status == 403
     assert desk.world.upstreams.flown == []
-    task = await desk.post(cross=True, **headers)
+    task = await desk.post(headers, cross=True)
     desk.world.upstreams.to("/basket").reply()
     assert (await task).status == 200
 
@@ -124,14 +129,14 @@ async def test_another_sites_request_is_refused_unless_the_route_says_otherwise(
 )
 async def test_our_own_sites_requests_pass(headers: dict[str, str]) -> None:
     desk = Desk()
-    task = await desk.post(**headers)
+    task = await desk.post(headers)
     desk.world.upstreams.to("/basket").reply()
     assert (await task).status == 200
 
 
 async def test_too_large_gone_and_unknown_methods() -> None:
     desk = Desk()
-    assert (await (await desk.post([b"x" * 600, b"x" * 600]))).status == 413
+    assert (await (await desk.post(body=[b"x" * 600, b"x" * 600]))).status == 413
     assert (await (await desk.post(gone=True))).status == 400
     refused = await (await desk.post(method="BREW"))
     assert refused.status == 405

@@ -16,7 +16,7 @@ TERMS = Terms(
 )
 
 
-def entry(key: str, size: int = 1000, **more: str) -> Entry:
+def entry(key: str, size: int = 1000, principal: str | None = None) -> Entry:
     body = b"x" * size
     markup = Markup(parts=(body,), flat=body)
     return Entry(
@@ -29,7 +29,7 @@ def entry(key: str, size: int = 1000, **more: str) -> Entry:
         terms=TERMS,
         born=0.0,
         as_of=None,
-        **more,
+        principal=principal,
     )
 
 
