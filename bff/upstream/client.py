@@ -16,10 +16,11 @@ from bff.model import Ask, Failure, Reason, Reply, Timeout, Upstream
 from bff.timer import Timer
 from bff.upstream.connection import Connection
 from bff.upstream.dialer import Dialer
-from bff.upstream.exchange import REPEATABLE, Exchange, flaw
+from bff.upstream.exchange import REPEATABLE, Exchange, Heads, check_lines, write_head
 from bff.upstream.pool import REFUSE, WAIT, Pool
 
 WARM: Final = 1.0  # seconds a connection may have been idle to carry what must not be sent twice
+MET: Final = 1024  # upstream objects remembered; reloads make new ones
 CLOSING: Final = 1.0  # seconds `aclose` waits for transports to end
 
 
@@ -143,6 +144,13 @@ class Origin:
             connection.close()
 
 
+@dataclass(slots=True)
+class _Met:
+    upstream: Upstream
+    origin: Origin
+    heads: Heads
+
+
 class Client:
     """Implements `model.Fetch`. Belongs to one loop; `connections` is the cap per upstream, `idle` seconds, bytes."""
 
@@ -163,9 +171,8 @@ class Client:
         self.header_bytes = header_bytes
         self.dialer = Dialer(loop)
         self._origins: dict[tuple[str, str, int, str], Origin] = {}
-        self._by_identity: dict[int, Origin] = {}
-        self._met: list[Upstream] = []  # keeps those identities from being given to others
-        self._closed = ""  # why nothing can be asked any more
+        self._met: dict[int, _Met] = {}  # by identity, which is faster than by value; each keeps its upstream alive
+        self._closed = False
 
     def __call__(
         self,
@@ -179,13 +186,22 @@ class Client:
     ) -> Exchange:
         """See `model.Fetch`. `connect` counts from the moment a connection is opened, everything else from the ask."""
         now = self._now()
-        origin = self._by_identity.get(id(ask.upstream)) or self._find(ask.upstream)
-        exchange = Exchange(origin, ask, now, timeout=timeout, max_body=max_body, done=done)
-        wrong = self._closed or flaw(ask)
+        met = self._met.get(id(ask.upstream)) or self._meet(ask.upstream)
+        head, wrong = b"", "the client was closed" if self._closed else ""
+        try:
+            head = (
+                met.heads[ask.target]
+                if ask.method == "GET"
+                else write_head(ask.method, ask.target, met.heads.authority)
+            )
+            check_lines(ask.headers)
+        except ValueError as error:
+            wrong = str(error)
+        exchange = Exchange(met.origin, ask, head, now, timeout=timeout, max_body=max_body, done=done)
         if wrong:
             exchange.refuse(Reason.REFUSED, wrong)
         else:
-            origin.admit(exchange, limit, now, optional=optional)
+            met.origin.admit(exchange, limit, now, optional=optional)
         return exchange
 
     def stats(self) -> dict[str, Stats]:
@@ -194,19 +210,19 @@ class Client:
 
     async def aclose(self) -> None:
         """End everything: exchanges under way fail as refused, as do all asked for later. Bounded in time."""
-        self._closed = "the client was closed"
+        self._closed = True
         await asyncio.gather(*(origin.aclose() for origin in self._origins.values()))
         await self.dialer.aclose()
 
-    def _find(self, upstream: Upstream) -> Origin:
-        """The origin of an upstream object not met before; origins that registrations have left are forgotten."""
+    def _meet(self, upstream: Upstream) -> _Met:
+        """Find the origin of an upstream object seen for the first time; origins that registrations left are forgotten."""
         key = (upstream.scheme, upstream.host, upstream.port, upstream.socket)
         origin = self._origins.get(key)
         if origin is None:
             self._origins = {key: origin for key, origin in self._origins.items() if origin.stats != EMPTY}
-            self._by_identity = {}
-            self._met = []
+            self._met.clear()
             origin = self._origins[key] = Origin(self, upstream)
-        self._by_identity[id(upstream)] = origin
-        self._met.append(upstream)
-        return origin
+        elif len(self._met) >= MET:
+            self._met.clear()
+        met = self._met[id(upstream)] = _Met(upstream, origin, Heads(upstream.authority))
+        return met

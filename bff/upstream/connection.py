@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._listener: Listener | None = None
         self._parser = HttpResponseParser(self)
         self._fault: tuple[Reason, str] | None = None
-        self._bodiless = False
+        self._bodiless = self._uploads = False
         self._max_body = 0
         self.fit = True  # for another request, once the one under way is answered
         self.used = False  # has answered before: then the peer may be closing it just now (RFC 9112 §9.3.1)
@@ -76,10 +76,11 @@ class Connection(asyncio.Protocol):
 
     # --- what its owner does
 
-    def ask(self, listener: Listener, request: bytes, bodiless: bool, max_body: int) -> None:
-        """Write one whole request; `bodiless`: its answer has no body (HEAD)."""
+    def ask(self, listener: Listener, request: bytes, bodiless: bool, uploads: bool, max_body: int) -> None:
+        """Write one whole request; `bodiless`: its answer has no body (HEAD), `uploads`: it has one itself."""
         self._listener = listener
         self._bodiless = bodiless
+        self._uploads = uploads
         self._max_body = max_body
         self._transport.write(request)
 
@@ -156,9 +157,10 @@ class Connection(asyncio.Protocol):
         if self._status:  # a trailer
             return
         name = name.lower()
-        self._headers.append((name, value.rstrip()))
+        value = value.rstrip()
+        self._headers.append((name, value))
         if name in _FRAMING:
-            self._check_framing(name, value.rstrip())
+            self._check_framing(name, value)
 
     def on_headers_complete(self) -> None:
         if self._complete:  # a second response in the same read
@@ -228,6 +230,10 @@ class Connection(asyncio.Protocol):
             self._fault = (Reason.TOO_LARGE, f"head is over {self._header_bytes} bytes")
             raise HttpParserError
         self._parser.feed_data(data[left:])
+
+    def _sent(self) -> bool:
+        """Whether the request was sent in full: an answer may come before."""
+        return self._transport.get_write_buffer_size() == 0
 
     def _ended_properly(self) -> bool:
         """Under TLS only the peer's close_notify is an end: anybody on the way can cut a connection (RFC 9112 §9.8)."""

@@ -24,6 +24,8 @@ _METHOD: Final = re.compile(r"(?!CONNECT$)[A-Z]+").fullmatch
 _TARGET: Final = re.compile(r"/[!-\"$-~]*").fullmatch  # origin-form (RFC 9112 §3.2.1): visible ASCII, no fragment
 _AUTHORITY: Final = re.compile(r"[!-.0-~]+").fullmatch  # visible ASCII without a slash
 _FRAMED: Final = frozenset({"POST", "PUT", "PATCH"})  # which say Content-Length: 0 too (RFC 9110 §8.6)
+HEADS: Final = 1024  # heads kept per upstream
+LONG: Final = 512  # characters: longer targets are searches, which come once
 _STATUS: Final[dict[Reason, Literal["connect", "timeout", "reset", "refused"]]] = {
     Reason.CONNECT: "connect",
     Reason.TIMEOUT: "timeout",
@@ -34,19 +36,40 @@ _STATUS: Final[dict[Reason, Literal["connect", "timeout", "reset", "refused"]]] 
 }
 
 
-def flaw(ask: Ask) -> str:
-    """Why an ask cannot be written as one request for what it says; empty where it can.
+class Heads(dict[str, bytes]):
+    """Heads of GETs to one upstream by target: what is asked for is asked for again. ValueError where it cannot be."""
 
-    Whoever writes `headers` answers for each of them; here they can only not end the head, or begin another request.
+    def __init__(self, authority: str) -> None:
+        super().__init__()
+        self.authority = authority
+
+    def __missing__(self, target: str) -> bytes:
+        head = write_head("GET", target, self.authority)
+        if len(self) >= HEADS:
+            self.clear()
+        if len(target) <= LONG:
+            self[target] = head
+        return head
+
+
+def write_head(method: str, target: str, authority: str) -> bytes:
+    """The request line and the fields that are ours; raises ValueError where that would not be one request for the target."""
+    if not _TARGET(target):
+        raise ValueError(f"target {target!r} is not a path of visible ASCII")
+    if not _METHOD(method):
+        raise ValueError(f"method {method!r} is not one we send")
+    if not _AUTHORITY(authority):
+        raise ValueError(f"authority {authority!r} is not host[:port]")
+    return f"{method} {target} HTTP/1.1\r\nHost: {authority}\r\nAccept-Encoding: identity\r\n".encode()
+
+
+def check_lines(headers: bytes) -> None:
+    """Raises ValueError where header lines would end the head and begin something else.
+
+    Whoever writes them answers for each; they only cannot become another request.
     """
-    if not _TARGET(ask.target):
-        return f"target {ask.target!r} is not a path of visible ASCII"
-    if ask.method != "GET" and not _METHOD(ask.method):
-        return f"method {ask.method!r} is not one we send"
-    headers = ask.headers
     if headers and (headers[-2:] != b"\r\n" or b"" in headers.splitlines()):
-        return "the header lines end early"
-    return "" if _AUTHORITY(ask.upstream.authority) else f"authority {ask.upstream.authority!r} is not host[:port]"
+        raise ValueError("the header lines end early")
 
 
 class Home(Protocol):
@@ -86,6 +109,7 @@ class Exchange:
         self,
         home: Home,
         ask: Ask,
+        head: bytes,
         now: float,
         *,
         timeout: Timeout,
@@ -94,6 +118,7 @@ class Exchange:
     ) -> None:
         self._home = home
         self.ask = ask
+        self._head = head
         self._since = now
         self._timeout = timeout
         self._max_body = max_body
@@ -134,17 +159,16 @@ class Exchange:
             self._connected = now - self._since
         if self._bucket is None:
             timeout = self._timeout
-            first, total = timeout.first_byte, timeout.total
-            self._bucket = self._home.timer.bucket(self._since + min(first, total))
+            soonest = timeout.first_byte if timeout.first_byte < timeout.total else timeout.total  # noqa: FURB136 - hot
+            self._bucket = self._home.timer.bucket(self._since + soonest)
             self._bucket.add(self)
         ask = self.ask
         method, body = ask.method, ask.body
-        head = f"{method} {ask.target} HTTP/1.1\r\nHost: {ask.upstream.authority}\r\nAccept-Encoding: identity\r\n".encode()
         if body or method in _FRAMED:
-            request = b"%b%bContent-Length: %d\r\n\r\n%b" % (head, ask.headers, len(body), body)
+            request = b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, ask.headers, len(body), body)
         else:
-            request = head + ask.headers + b"\r\n"
-        connection.ask(self, request, method == "HEAD", self._max_body)
+            request = self._head + ask.headers + b"\r\n"
+        connection.ask(self, request, method == "HEAD", bool(body), self._max_body)
 
     def _dial(self, now: float) -> None:
         within = self._timeout.connect

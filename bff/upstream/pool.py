@@ -52,7 +52,7 @@ class Pool(Generic[C, X]):
         under = self.active + len(self.queue)
         if under * 4 >= limit * 3 and (optional or under >= 2 * limit):
             return REFUSE
-        places = min(self.connections, limit)
+        places = limit if limit < self.connections else self.connections  # noqa: FURB136 - hot
         if self.active >= places:
             self.queue[exchange] = places
             return WAIT
