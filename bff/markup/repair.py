@@ -30,7 +30,7 @@ from bff.markup.tokens import (
 from bff.markup.walk import DEPTH, Found, Token, look, top, walk
 from bff.model import Markup, Trust
 
-_DOCUMENT: Final = re.compile(rb"(?is)\s*(?:<!--.*?-->\s*)*<(?:!doctype|html|head|body)(?=[\s/>])")
+_DOCUMENT: Final = re.compile(rb"(?is)\s*+(?:<!--.*?-->\s*+)*+<(?:!doctype|html|head|body)(?=[\s/>])")
 _FORMATTING: Final = frozenset(b"a b big code em font i nobr s small strike strong tt u".split())
 _CLOSE_EACH_OTHER: Final = frozenset(b"p li dd dt option tr td th tbody thead tfoot".split())
 _CLOSABLE: Final = _CLOSE_EACH_OTHER | frozenset(
