@@ -31,14 +31,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 USERS = {"ada": "distributed systems, basket of two", "ben": "rivers and repairs", "cleo": "statistics, basket of four"}
-CONTROLS = {
-    "ecommerce": 9201,
-    "discovery": 9202,
-    "credentials": 9203,
-    "enterprise": 9204,
-    "recommendations": 9205,
-    "site": 9206,
-}
+OTHERS = {
+    "ecommerce": -5,
+    "discovery": -4,
+    "credentials": -3,
+    "enterprise": -2,
+    "recommendations": -1,
+    "site": 0,
+}  # from this one's port
 WORDS = {"ok": "well", "slow": "slow", "error": "failing", "silent": "silent", "down": "down"}
 SIGNED_IN = 3600  # seconds, as in Open edX
 LIFETIME_OF_OPEN = 30  # seconds for which the panel of the strip opens by itself after it was used
@@ -125,8 +125,8 @@ TEMPLATES = {
 
 
 class Site:
-    def __init__(self, controls: Mapping[str, int]) -> None:
-        self.controls, self.tokens = controls, Tokens()
+    def __init__(self, controls: Mapping[str, int] | None) -> None:
+        self.told, self.tokens = controls, Tokens()
         self.pages = Environment(loader=DictLoader(TEMPLATES), autoescape=True)
 
     def html(self, template: str, request: Request, **values: Any) -> Response:
@@ -158,22 +158,29 @@ class Site:
             )
         return response
 
-    async def states(self) -> dict[str, str]:
-        answers = await asyncio.gather(*(exchange(port, "GET /_fault") for port in self.controls.values()))
-        return {name: str(answer.get("mode", "gone")) for name, answer in zip(self.controls, answers, strict=True)}
+    def controls(self, request: Request) -> Mapping[str, int]:
+        """The control ports: those told, or those beside the port that this service was asked on."""
+        own = request.scope["server"][1] or 0
+        return {name: own + place + 100 for name, place in OTHERS.items()} if self.told is None else self.told
+
+    async def states(self, request: Request) -> dict[str, str]:
+        controls = self.controls(request)
+        answers = await asyncio.gather(*(exchange(port, "GET /_fault") for port in controls.values()))
+        return {name: str(answer.get("mode", "gone")) for name, answer in zip(controls, answers, strict=True)}
 
     async def strip(self, request: Request) -> Response:
-        return self.html("strip", request, states=await self.states(), open="demo-strip" in request.cookies)
+        return self.html("strip", request, states=await self.states(request), open="demo-strip" in request.cookies)
 
     async def board(self, request: Request) -> Response:
-        return self.html("board", request, states=await self.states())
+        return self.html("board", request, states=await self.states(request))
 
     async def switch(self, request: Request) -> Response:
         form = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
         context, mode = form.get("context", ""), form.get("mode", "")
-        if context in self.controls and mode in WORDS:
+        port = self.controls(request).get(context)
+        if port and mode in WORDS:
             heal = f"&heal={HEAL}" if context == "site" and mode == "down" else ""
-            order = exchange(self.controls[context], f"POST /_fault?mode={mode}{heal}")
+            order = exchange(port, f"POST /_fault?mode={mode}{heal}")
             if context == "site" and mode == "down":  # this very answer must leave before the door shuts
                 self.closing = asyncio.create_task(self.later(order))
             else:
@@ -187,7 +194,7 @@ class Site:
         await order
 
 
-def create(controls: Mapping[str, int] = CONTROLS) -> Fault:
+def create(controls: Mapping[str, int] | None = None) -> Fault:
     site = Site(controls)
     return Fault(Starlette(routes=[
         Route("/account", site.account),

@@ -191,3 +191,15 @@ async def test_the_site_answers_before_it_goes_down_and_is_told_to_heal() -> Non
         async with asyncio.timeout(5):
             await site.closing
     assert orders == ["POST /_fault?mode=down&heal=20"]
+
+
+async def test_the_control_ports_lie_beside_its_own_wherever_that_is() -> None:
+    """The demo on other ports is its own demo: its switches move nobody else's services."""
+    orders: list[str] = []
+    async with control(orders, "slow") as port:
+        app = create("site")
+        own = port - 96  # discovery's control port, as seen from the site's own port
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url=f"http://service:{own}") as http:
+            await http.post("/switchboard", data={"context": "discovery", "mode": "slow"})
+    assert orders == ["POST /_fault?mode=slow"]
