@@ -142,8 +142,15 @@ class _Compiler:
             self._attributes(text, offset + 1 + len(name), name)
         if self.slot is not None and (name in _CONTROLS or (name == b"a" and "href" in values(text))):
             self._control(name, offset)
-        if html_rule(name).kind not in {"void", "meta", "link"} and name != b"base" and not token[0].endswith(b"/>"):
+        if (
+            html_rule(name).kind not in {"void", "meta", "link"}
+            and name != b"base"
+            and not self._self_closed(name, token)
+        ):
             self.open.append(name)
+
+    def _self_closed(self, name: bytes, token: re.Match[bytes]) -> bool:
+        return token[0].endswith(b"/>") and not {b"svg", b"math"}.isdisjoint((name, *self.open))
 
     def _control(self, name: bytes, offset: int) -> None:
         message = f"<{name.decode()}> in a placeholder loses the focus when the fragment arrives"
