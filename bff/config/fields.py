@@ -159,7 +159,7 @@ def _flatten(
     for key, inner in value.items():
         here, parts = (*loc, key), (*path, key)
         dotted = ".".join(parts)
-        if isinstance(inner, dict) and any(name.startswith(f"{dotted}.") for name in policy.KEYS):
+        if isinstance(inner, dict) and dotted in policy.SECTIONS:
             _flatten(inner, here, parts, layer, wrong)
             continue
         try:
@@ -173,7 +173,7 @@ def _flatten(
 
 
 def _value(dotted: str, inner: object) -> object:
-    if any(name.startswith(f"{dotted}.") for name in policy.KEYS):
+    if dotted in policy.SECTIONS:
         raise Wrong("wrong-type", f"{dotted} must be a mapping; write its keys indented below it, or {{key: value}}")
     if dotted not in policy.KEYS:
         raise Wrong("unknown-key", f"unknown key {dotted!r}; {policy.suggestion(dotted, policy.KEYS)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bff.config.fields import Section
 from bff.config.validate import Places, finding
@@ -86,10 +86,8 @@ def _found(value: Any, pattern: list[str], loc: Loc) -> Iterator[tuple[Loc, Any]
     step, *further = pattern
     match value:
         case Section():
-            inner = getattr(value, step)
-            field = type(value).model_fields[step]
-            if inner != field.get_default(call_default_factory=True):
-                yield from _found(inner, further, (*loc, step))
+            if step in value.model_fields_set and getattr(value, step) != _default(type(value), step):
+                yield from _found(getattr(value, step), further, (*loc, step))
         case dict():
             for key, inner in value.items():
                 if fnmatchcase(key, step):
@@ -97,3 +95,8 @@ def _found(value: Any, pattern: list[str], loc: Loc) -> Iterator[tuple[Loc, Any]
         case _:
             for number, inner in enumerate(value):
                 yield from _found(inner, further, (*loc, number))
+
+
+def _default(section: type[Section], key: str) -> object:
+    field = section.model_fields[key]
+    return cast("Callable[[], object]", field.default_factory)() if field.default_factory else field.default

@@ -43,9 +43,12 @@ def unmarked(text: str, *, root: Path, file: str) -> Source:
     pieces = _MARK.split(text)
     line, column = _after(pieces[0], 1, 1)
     origins = []
+    files: dict[str, str] = {}
     for mark, piece in zip(pieces[1::2], pieces[2::2], strict=True):
         name, original, first = mark.rsplit(":", 2)
-        origins.append((line, column, str(root / name), int(original), int(first)))
+        if name not in files:
+            files[name] = str(root / name)
+        origins.append((line, column, files[name], int(original), int(first)))
         line, column = _after(piece, line, column)
     return Source(text="".join(pieces[::2]), file=file, origins=tuple(origins))
 

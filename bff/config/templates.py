@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, Final, Literal
+from types import CodeType
+from typing import Any, Final
 
 from jinja2 import (
     BaseLoader,
     ChainableUndefined,
     Environment,
     StrictUndefined,
+    Template,
     TemplateError,
     TemplateNotFound,
     Undefined,
@@ -33,14 +36,13 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bff.config.layout import BUILT_IN
-from bff.config.origins import Source, unmarked
+from bff.config.origins import Source, marked, unmarked
 from bff.errors import Finding, TemplateFailed
 from bff.model import Meta, Render
 
 VARIABLES: Final = frozenset({"data", "params", "meta"})
 MAX_SHELL: Final = 4 * 1024**2  # characters; a page's shell has some ten thousand
 _FOREIGN: Final = re.compile(r"[a-z0-9][a-z0-9-]*/layouts/.+")
-Severity = Literal["error", "warning"]
 
 
 # --- where template files are -----------------------------------------------------------------------------------------
@@ -140,6 +142,14 @@ def _uses(environment: _Sandbox, name: str, tree: nodes.Template) -> Iterator[tu
             yield node, environment.join_path(target.value, name)
 
 
+def _finding(root: Path, context: str, at: tuple[str, int], code: str, message: str) -> Finding:
+    dangling = code == "dangling"
+    return Finding(
+        file=str(root / at[0]), line=at[1], column=1, code=code, message=message, context=context,
+        remedy="ask its owner, or use another" if dangling else "correct it", severity="warning" if dangling else "error",
+    )  # fmt: skip
+
+
 def _said(error: Exception) -> str:
     if isinstance(error, TemplateNotFound):
         return f"there is no template {error.name!r}"
@@ -147,12 +157,6 @@ def _said(error: Exception) -> str:
 
 
 # --- shells -----------------------------------------------------------------------------------------------------------
-
-
-def shell_text(root: Path, context: str, template: str) -> tuple[str, list[Finding]]:
-    """The text of `shell_source`."""
-    source, findings = shell_source(root, context, template)
-    return source.text, findings
 
 
 def shell_source(root: Path, context: str, template: str) -> tuple[Source, list[Finding]]:
@@ -175,15 +179,46 @@ class _Reference:
     line: int
 
 
+class _ShellFiles(_Files):
+    """Files whose text was seen before need no compiling: a layout is compiled once for all the pages that extend it."""
+
+    def tree(self, environment: Environment, name: str) -> nodes.Template:
+        text, file, _ = self.get_source(environment, name)
+        return _compiled(text, name, file)[0]
+
+    def load(
+        self,
+        environment: Environment,
+        name: str,
+        globals: MutableMapping[str, Any] | None = None,  # noqa: A002 - Jinja's signature
+    ) -> Template:
+        text, file, fresh = self.get_source(environment, name)
+        code = _compiled(text, name, file)[1]
+        return Template.from_code(environment, code, environment.make_globals(globals), fresh)
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str, name: str, file: str) -> tuple[nodes.Template, CodeType]:
+    """A shell's template, parsed and compiled: a pure function of its text, so that its results may be remembered."""
+    environment = _shell_sandbox(None)
+    tree = environment.parse(text, name, file)
+    return tree, environment.compile(tree, name, file)
+
+
+def _shell_sandbox(files: _Files | None) -> _ShellSandbox:
+    environment = _ShellSandbox(
+        loader=files, undefined=StrictUndefined, extensions=[_Marks], cache_size=0, keep_trailing_newline=True
+    )  # fmt: skip
+    del environment.globals["lipsum"]
+    return environment
+
+
 class _Expansion:
     def __init__(self, root: Path, context: str, template: str) -> None:
-        self.root, self.context, self.template = root, context, template
+        self.root, self.context = root, context
         self.name = f"{context}/{template}"
-        self.files = _Files(root)
-        self.environment = _ShellSandbox(
-            loader=self.files, undefined=StrictUndefined, extensions=[_Marks], cache_size=0, keep_trailing_newline=True
-        )  # fmt: skip
-        del self.environment.globals["lipsum"]
+        self.files = _ShellFiles(root)
+        self.environment = _shell_sandbox(self.files)
         self.findings: list[Finding] = []
 
     def run(self) -> Source:
@@ -217,7 +252,7 @@ class _Expansion:
         chain: list[tuple[str, nodes.Template]] = []
         name: str | None = self.name
         while name is not None and name not in dict(chain):
-            tree = _tree(self.environment, self.files, name)
+            tree = self.files.tree(self.environment, name)
             chain.append((name, tree))
             name = self.follow(name, tree, references)
         known: set[str] = set()
@@ -245,16 +280,12 @@ class _Expansion:
     def stand_in(self, error: Exception, references: list[_Reference]) -> bool:
         """Put something in place of another context's broken file; False, with an error, where it is our own that is broken."""
         culprit, line = _fault(error, self.root, self.name)
-        candidates = [r for r in references if r.name == culprit] or sorted(
-            references, key=lambda r: r.kind is nodes.Include
-        )
+        by_kind = sorted(references, key=lambda r: r.kind is nodes.Include)  # what is extended first
+        candidates = [r for r in references if r.name == culprit] or by_kind
         left = [r for r in candidates if r.name not in self.files.replaced]
         if self.own(culprit) or not left:
-            name, line = (isinstance(error, TemplateNotFound) and _named(self.environment, self.files, culprit)) or (
-                culprit,
-                line,
-            )
-            self.tell(name, line, "template", f"the template cannot be expanded: {_said(error)}", "correct it")
+            at = _named(self.environment, self.files, culprit) if isinstance(error, TemplateNotFound) else None
+            self.tell(*(at or (culprit, line)), "template", f"the template cannot be expanded: {_said(error)}")
             return False
         self.replace(left[0], _said(error))
         return True
@@ -264,13 +295,7 @@ class _Expansion:
         if foreign and extended:
             self.replace(extended[0], f"it has no block {block.name!r}", at=(name, block.lineno))
             return True
-        self.tell(
-            name,
-            block.lineno,
-            "unknown-block",
-            f"no layout has a block {block.name!r}",
-            "use one that it has, or add it",
-        )
+        self.tell(name, block.lineno, "unknown-block", f"no layout has a block {block.name!r}")
         return False
 
     def replace(self, reference: _Reference, why: str, at: tuple[str, int] | None = None) -> None:
@@ -279,15 +304,10 @@ class _Expansion:
         instead = "the built-in layout is used" if extends else "it is left out"
         name, line = at or (reference.by, reference.line)
         message = f"{reference.name!r} cannot be used: {why}; {instead}"
-        self.tell(name, line, "dangling", message, "ask its owner, or use another", severity="warning")
+        self.tell(name, line, "dangling", message)
 
-    def tell(self, name: str, line: int, code: str, message: str, remedy: str, *, severity: Severity = "error") -> None:
-        self.findings.append(
-            Finding(
-                file=str(self.root / name), line=line, column=1, code=code, message=message, remedy=remedy,
-                context=self.context, severity=severity,
-            )
-        )  # fmt: skip
+    def tell(self, name: str, line: int, code: str, message: str) -> None:
+        self.findings.append(_finding(self.root, self.context, (name, line), code, message))
 
 
 class _Marks(Extension):
@@ -308,13 +328,8 @@ class _Marks(Extension):
             first, *further = token.value.split("\n")
             text = self.lines[token.lineno - 1] if token.lineno <= len(self.lines) else ""
             start = max(text.find(first, column if token.lineno == line else 0), 0)
-            marks = [(token.lineno, start + 1), *((token.lineno + n, 1) for n in range(1, len(further) + 1))]
-            pieces = (
-                f"\0{stream.name}:{at}:{begin}\0{piece}"
-                for (at, begin), piece in zip(marks, (first, *further), strict=True)
-            )
             line, column = token.lineno + len(further), len(further[-1]) if further else start + len(first)
-            yield Token(token.lineno, "data", "\n".join(pieces))
+            yield Token(token.lineno, "data", marked(token.value, stream.name or "", token.lineno, start + 1))
 
 
 # --- JSON → HTML ------------------------------------------------------------------------------------------------------
@@ -339,11 +354,13 @@ def compile_template(root: Path, context: str, template: str) -> tuple[Render | 
         at, line = (isinstance(error, TemplateNotFound) and _named(environment, files, str(error.name))) or _fault(
             error, root, name
         )
-        return None, [_broken(root, context, at, line, f"the template cannot be compiled: {_said(error)}")]
+        return None, [
+            _finding(root, context, (at, line), "template", f"the template cannot be compiled: {_said(error)}")
+        ]
     if unknown:
         line = min(n.lineno for n in tree.find_all(nodes.Name) if n.name in unknown)
         message = f"the template uses {', '.join(sorted(unknown))}, and is given {', '.join(sorted(VARIABLES))}"
-        return None, [_broken(root, context, name, line, message)]
+        return None, [_finding(root, context, (name, line), "template", message)]
 
     def render(data: Any, params: Mapping[str, Any], meta: Meta) -> str:
         try:
@@ -371,12 +388,6 @@ def _load_all(environment: _Sandbox, files: _Files, name: str) -> nodes.Template
 def _set_somewhere(tree: nodes.Template) -> set[str]:
     """Names that the template itself gives a value, in some branch."""
     return {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
-
-
-def _broken(root: Path, context: str, name: str, line: int, message: str) -> Finding:
-    return Finding(
-        file=str(root / name), line=line, column=1, code="template", message=message, remedy="correct it", context=context
-    )  # fmt: skip
 
 
 def show_date(value: object, form: str = "") -> object:

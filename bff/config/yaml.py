@@ -138,10 +138,15 @@ class _Builder:
         return made
 
     def node(self, event: Any, key: tuple[int, int] | None) -> tuple[Tree, Mark]:
-        at = _at(event)
+        mark = event.start_mark
+        at: tuple[int, int] = (mark.line + 1, mark.column + 1)
+        kind = type(event)
+        if (
+            kind is yaml.ScalarEvent and event.tag is None and event.anchor is None
+        ):  # nearly all: no call more than needed
+            return event.value, _mark(Mark, (*at, *(key or at), None))
         if event.anchor is not None:
             self.anchored(event)
-        kind = type(event)
         if kind is yaml.AliasEvent:
             return "", Mark(*at, *(key or at))
         if event.tag is not None:
@@ -189,6 +194,9 @@ class _Builder:
 
     def report(self, event: Any, code: str, message: str, remedy: str) -> None:
         self.findings.append(_finding(self.file, _at(event), code, message, remedy))
+
+
+_mark: Final[Callable[[type[Mark], tuple[Any, ...]], Mark]] = tuple.__new__  # what `Mark(…)` does, without its detour
 
 
 def _at(event: Any) -> tuple[int, int]:

@@ -112,6 +112,8 @@ _TABLE: Final = (
 )  # fmt: skip
 
 KEYS: Final[Mapping[str, Key]] = MappingProxyType({key.name: key for key in _TABLE})
+SECTIONS: Final = frozenset(key.name.rpartition(".")[0] for key in _TABLE) - {""}
+"""What dotted keys begin with: `timeout`, `cache` …"""
 
 
 # --- text to value and back -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bff.config.layout import BUILT_IN
-from bff.config.templates import MAX_SHELL, compile_template, shell_source, shell_text, show_date
+from bff.config.templates import MAX_SHELL, compile_template, shell_source, show_date
 from bff.errors import Finding, TemplateFailed
 from bff.model import Meta, Render
 
@@ -26,7 +26,8 @@ def write(root: Path, **files: str) -> None:
 
 def shell(root: Path, text: str, **files: str) -> tuple[str, list[Finding]]:
     write(root, shop__pages__p=text, **files)
-    return shell_text(root, "shop", "pages/p.html")
+    source, findings = shell_source(root, "shop", "pages/p.html")
+    return source.text, findings
 
 
 def told(root: Path, findings: list[Finding]) -> list[tuple[str, int, str, str]]:
