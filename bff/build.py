@@ -20,7 +20,7 @@ from bff.config.options import Settings
 from bff.config.origins import Source
 from bff.config.templates import compile_template, shell_source
 from bff.errors import Finding, TemplateFailed
-from bff.link import Built, Place, own
+from bff.link import Built, Place, Template, own
 from bff.markup.shell import compile_shell
 from bff.model import Assets, Context, Forward, Fragment, Grant, Page, Policy, Render, Shell, Slot, Upstream
 from bff.rules import policy
@@ -54,6 +54,8 @@ class _Builder:
     last: Built | None
     findings: list[Finding]
     places: dict[str, Place] = field(default_factory=dict)
+    templates: dict[str, Template] = field(default_factory=dict)
+    all_templates: bytes = b""
     policies: dict[str, tuple[Policy, dict[str, str]]] = field(default_factory=dict)
 
     def build(self) -> Built:
@@ -80,7 +82,7 @@ class _Builder:
             grant=grant,
             csp=spec.csp,
         )
-        return Built(context=context, places=self.places)
+        return Built(context=context, places=self.places, templates=self.templates)
 
     # --- fragments ----------------------------------------------------------------------------------------------------
 
@@ -90,7 +92,7 @@ class _Builder:
         name = f"{self.manifest.name}/{short}"
         self._place(f"embeds:{name}", "fragments", short, "embeds")
         params = {key: texts.compile_declared(key, each) for key, each in spec.params.items()}
-        template, text = self._template(spec.template)
+        template, source = self._template(spec.template)
         html, json = self._fallbacks(spec.fallback)
         made = Fragment(
             name=name,
@@ -118,7 +120,7 @@ class _Builder:
             forward=forward,
             grant=grant,
             csp=self.manifest.spec.csp,
-            version=self._version(spec, text),
+            version=self._version(spec, source),
         )
         held, origins = self._policy(made)
         self._clamps(short, made)
@@ -158,28 +160,46 @@ class _Builder:
                 severity="warning",
             )
 
-    def _template(self, template: str) -> tuple[Render | None, bytes]:
+    def _template(self, template: str) -> tuple[Render | None, str]:
+        """Compiled, and what it was compiled from; once for all fragments and reloads as long as that stays the same."""
         if not template:
-            return None, b""
-        render, findings = compile_template(self.manifest.folder.parent, self.manifest.name, template)
-        self._add(findings)
-        return render or _broken, (self.manifest.folder / template).read_bytes()
+            return None, ""
+        source = self._source(template)
+        before = self.last.templates.get(source) if self.last is not None else None
+        made = self.templates.get(source) or before
+        if made is None:
+            render, findings = compile_template(self.manifest.folder.parent, self.manifest.name, template)
+            made = (render or _broken, tuple(findings))
+        self.templates[source] = made
+        self._add(made[1])
+        return made[0], source
+
+    def _source(self, template: str) -> str:
+        """A digest of a template and, where it uses others, of all that there are."""
+        text = (self.manifest.folder / template).read_bytes()
+        digest = blake2b(template.encode(), digest_size=16)
+        digest.update(text)
+        if _USES_OTHERS.search(text):
+            digest.update(self._all_templates())
+        return digest.hexdigest()
+
+    def _all_templates(self) -> bytes:
+        if not self.all_templates:
+            digest = blake2b()
+            for file in sorted(self.manifest.folder.rglob("*.html")):
+                digest.update(file.read_bytes() if file.is_file() else b"")
+            self.all_templates = digest.digest()
+        return self.all_templates
 
     def _fallbacks(self, files: Iterable[str]) -> tuple[bytes | None, bytes | None]:
         found = {Path(file).suffix: (self.manifest.folder / file).read_bytes() for file in files}
         return found.get(".html"), found.get(".json")
 
-    def _version(self, spec: specs.Fragment, template: bytes) -> str:
+    def _version(self, spec: specs.Fragment, source: str) -> str:
         """What an entry in the store was made by: equal versions, equal answers to equal questions."""
         asked = spec.model_dump_json(exclude={"policy", "fallback", "reserve", "assets"})
         context = self.manifest.spec.model_dump_json(include={"upstream", "source", "forward"})
-        digest = blake2b(asked.encode(), digest_size=8)
-        digest.update(context.encode())
-        digest.update(template)
-        if _USES_OTHERS.search(template):
-            for file in sorted((self.manifest.folder / "templates").rglob("*")):
-                digest.update(file.read_bytes() if file.is_file() else b"")
-        return digest.hexdigest()
+        return blake2b(f"{asked}{context}{source}".encode(), digest_size=8).hexdigest()
 
     # --- pages --------------------------------------------------------------------------------------------------------
 

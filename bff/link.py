@@ -13,12 +13,29 @@ from typing import Final
 
 from bff.config.compile import route_shape
 from bff.errors import Finding
-from bff.model import Context, Fragment, Page, Pattern, Ref, Slot
+from bff.model import Context, Fragment, Page, Pattern, Ref, Render, Slot
 from bff.rules import policy
 
 Position = tuple[int, int]
 _ROUTE: Final = re.compile(r"\{([a-z][a-z0-9_]*)(:path)?\}")
-_TAKEN: Final = frozenset("id class name as primary core load refresh live more stale when wrap reserve".split())
+_TAKEN: Final = frozenset(
+    [
+        "id",
+        "class",
+        "name",
+        "as",
+        "primary",
+        "core",
+        "load",
+        "refresh",
+        "live",
+        "more",
+        "stale",
+        "when",
+        "wrap",
+        "reserve",
+    ]
+)
 """Attributes with a meaning of their own: a parameter called so is passed as `param:…`."""
 _BY_SCRIPT: Final = ("client", "none")
 
@@ -33,6 +50,10 @@ class Place:
     context: str = ""
 
 
+Template = tuple[Render, tuple[Finding, ...]]
+"""A compiled template, and what was found on the way."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """One context compiled alone, and where its parts were written.
@@ -43,7 +64,7 @@ class Built:
 
     context: Context
     places: Mapping[str, Place]
-    findings: tuple[Finding, ...] = ()
+    templates: Mapping[str, Template] = field(default_factory=dict)  # by what they were compiled from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,6 +170,23 @@ def test_the_version_changes_with_what_a_template_includes(tmp_path: Path) -> No
     assert good(folder).context.fragments["shop/line"].version != first
 
 
+def test_a_template_is_compiled_once_as_long_as_it_stays_the_same(tmp_path: Path) -> None:
+    text = FULL.replace("pages:", "  other:\n    path: /o\n    template: templates/line.html\npages:")
+    folder = context(tmp_path, "shop", text, FILES)
+    first = good(folder)
+    line, other = (first.context.fragments[name].template for name in ("shop/line", "shop/other"))
+    assert line is other
+    again, _ = compiled(folder, first)
+    assert again is not None
+    assert again.context.fragments["shop/line"].template is line
+    write(folder / "templates/line.html", "<i>{{ data.name }}</i>")
+    changed, _ = compiled(folder, again)
+    assert changed is not None
+    template = changed.context.fragments["shop/line"].template
+    assert template is not None
+    assert template({"name": "x"}, {}, Meta(date="", as_of="")) == "<i>x</i>"
+
+
 # --- what is wrong ----------------------------------------------------------------------------------------------------
 
 
