@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from bff.gateway.heads import CHUNKED, CLOSE, Head, problem
+from bff.gateway.heads import BODYLESS, CHUNKED, CLOSE, head, problem
 
 if TYPE_CHECKING:
     from bff.gateway.protocol import Connection
@@ -168,41 +168,40 @@ class Cycle:
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Remember the head. No body where the status or the method has none (RFC 9110 §6.4.1, RFC 9112 §6)."""
-        head = Head(status, headers, self._connection.shared.date)
+        lines, length, close = head(status, headers, self._connection.shared.date)
         self.started = True
-        lines = head.lines
-        if self.scope["method"] == "HEAD" or status in (204, 304):
+        if self.scope["method"] == "HEAD" or status in BODYLESS:
             self._left = -1
-        elif head.length is not None:
-            self._left = head.length
+        elif length is not None:
+            self._left = length
         elif self.scope["http_version"] == "1.1":
             self._chunked = True
             lines += CHUNKED
         else:
             self.keep_alive = False
-        if head.close or (self._expects and self.incoming):  # the body may come, or not: who sent it must not guess
+        if close or (self._expects and self.incoming):  # the body may come, or not: who sent it must not guess
             self.keep_alive = False
-        if not (self.keep_alive or head.close):
+        if not (self.keep_alive or close):
             lines += CLOSE
         self._head = lines + b"\r\n"
 
     def _write(self, body: bytes, *, more: bool) -> None:
         if self._left is not None:
             body = self._counted(body, more=more)
-        head, self._head = self._head, b""
+        top, self._head = self._head, b""
         if self._chunked:
-            self._chunk(head, body, more=more)
+            self._chunk(top, body, more=more)
         elif len(body) <= _COPY:
-            if head or body:
-                self._connection.transport.write(head + body)
+            if top or body:
+                self._connection.transport.write(top + body)
         else:
-            self._connection.transport.writelines([head, body] if head else [body])
+            self._connection.transport.writelines([top, body] if top else [body])
         if not more:
             self._finish()
 
-    def _chunk(self, head: bytes, body: bytes, *, more: bool) -> None:
+    def _chunk(self, top: bytes, body: bytes, *, more: bool) -> None:
         """One chunk with what surrounds it (RFC 9112 §7.1); an empty one would end the body."""
-        before = b"%b%x\r\n" % (head, len(body)) if body else head
+        before = b"%b%x\r\n" % (top, len(body)) if body else top
         after = (b"\r\n" if more else b"\r\n0\r\n\r\n") if body else (b"" if more else b"0\r\n\r\n")
         if len(body) > _COPY:
             self._connection.transport.writelines([before, body, after])

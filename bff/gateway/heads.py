@@ -16,6 +16,7 @@ STATUS_LINES: Final = {
     code: f"HTTP/1.1 {code} {HTTPStatus(code).phrase if code in HTTPStatus._value2member_map_ else ''}\r\n".encode()
     for code in range(100, 600)
 }
+BODYLESS: Final = frozenset({204, 304})
 CLOSE: Final = b"connection: close\r\n"
 CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 
@@ -44,24 +45,21 @@ def problem(status: int, detail: str) -> tuple[list[tuple[bytes, bytes]], bytes]
     ], body
 
 
-class Head:
-    """A response's head, written: its lines without the blank one, and what they say of framing."""
+def head(status: int, headers: Headers, date: bytes) -> tuple[bytes, int | None, bool]:
+    """A response's head without its blank line, its Content-Length, and whether it ends the connection.
 
-    __slots__ = ("close", "length", "lines")
-
-    def __init__(self, status: int, headers: Headers, date: bytes) -> None:
-        """Raise `ValueError` where a name or a value would end its line, or Content-Length is no number."""
-        named = dict(headers)
-        if b"transfer-encoding" in named:  # framing is the server's
-            headers = [pair for pair in headers if pair[0] != b"transfer-encoding"]
-        lines = STATUS_LINES[status] + b"".join([b"%b: %b\r\n" % pair for pair in headers])
-        count = len(headers) + 1
-        if lines.count(b"\n") != count or lines.count(b"\r") != count or b"\0" in lines:
-            raise ValueError("a response header holds a line break or a NUL")
-        length = named.get(b"content-length")
-        self.length = int(length) if length is not None else None
-        self.close = b"close" in named.get(b"connection", b"").lower()
-        self.lines = lines if b"date" in named else lines + date
+    Raise `ValueError` where a name or a value would end its line, or Content-Length is no number.
+    """
+    named = dict(headers)
+    if b"transfer-encoding" in named:  # framing is the server's
+        headers = [pair for pair in headers if pair[0] != b"transfer-encoding"]
+    lines = STATUS_LINES[status] + b"".join([b"%b: %b\r\n" % pair for pair in headers])
+    count = len(headers) + 1
+    if lines.count(b"\n") != count or lines.count(b"\r") != count or b"\0" in lines:
+        raise ValueError("a response header holds a line break or a NUL")
+    length = named.get(b"content-length")
+    close = b"connection" in named and b"close" in named[b"connection"].lower()
+    return lines if b"date" in named else lines + date, int(length) if length is not None else None, close
 
 
 def target(url: bytes) -> tuple[bytes, bytes, bytes | None]:

@@ -24,6 +24,7 @@ from bff.gateway.turns import NEVER, Turns
 _FRAMING: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"http2-settings"}
 )
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 _HEADERS: Final = 256  # lines of a request's head
 _UNREAD: Final = 256 * 1024  # of a body that the application did not read, before the connection is given up
 _SYNC: Final = frozenset({"GET", "HEAD"})
@@ -141,6 +142,7 @@ class Connection(Turns, HttpToolsProtocol):
             self.received = 1
         self.url = b""
         self.headers = []
+        self._telling = _FRAMING
         self._host: bytes | None = None
         self._body = False
         self._upgrades = False
@@ -153,11 +155,9 @@ class Connection(Turns, HttpToolsProtocol):
                 raise Refused(414, f"The request target has more than {self.limits.url_bytes} bytes.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._skip or self.reading is not None:  # our own head, or a trailer: nobody may rely on one
-            return
         name = name.lower()
         value = value.rstrip(b" \t")
-        if name in _FRAMING and self._framing(name, value):
+        if name in self._telling and self._framing(name, value):
             return
         self.headers.append((name, value))
 
@@ -204,6 +204,8 @@ class Connection(Turns, HttpToolsProtocol):
             "state": self.shared.state,
         }
         self.received = 0
+        self.headers = []  # trailers go nowhere: nobody may rely on one
+        self._telling = _NOTHING
         self.last = not (version == "1.1" and parser.should_keep_alive()) or self.shared.drain.draining
         if self.current is not None or self.blocked is not None or self.waiting:
             self.waiting.append(self._cycle(scope))

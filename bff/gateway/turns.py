@@ -12,14 +12,13 @@ from collections import deque
 from typing import Final
 
 from bff.gateway.cycle import Cycle
-from bff.gateway.heads import CLOSE, Head, Refused, problem
+from bff.gateway.heads import BODYLESS, CLOSE, Refused, head, problem
 from bff.gateway.state import PROBES, Limits, Scope, Shared
 from bff.model import Headers
 
 _LOG: Final = logging.getLogger("bff.server")
 NEVER: Final = float("inf")
 _LINGER: Final = 2.0  # seconds for a client to take an error while it is still sending (RFC 9112 §9.6)
-_BODYLESS: Final = frozenset({204, 304})
 
 
 class Turns:
@@ -66,15 +65,14 @@ class Turns:
 
     def _whole(self, method: str, status: int, headers: Headers, body: bytes) -> bytes:
         """A complete response as it goes over the wire."""
-        head = Head(status, headers, self.shared.date)
-        lines = head.lines
-        if head.length is None and status not in _BODYLESS:
+        lines, length, close = head(status, headers, self.shared.date)
+        if length is None and status not in BODYLESS:
             lines += b"content-length: %d\r\n" % len(body)
-        if head.close:
+        if close:
             self.last = True
         elif self.last:
             lines += CLOSE
-        return lines + b"\r\n" + (b"" if method == "HEAD" or status in _BODYLESS else body)
+        return lines + b"\r\n" + (b"" if method == "HEAD" or status in BODYLESS else body)
 
     def full(self) -> bool:
         """As many responses are under way as may be: what began could not be finished."""

@@ -1,6 +1,6 @@
 import pytest
 
-from bff.gateway.heads import Head, Refused, problem, target
+from bff.gateway.heads import Refused, head, problem, target
 
 DATE = b"date: today\r\n"
 
@@ -29,16 +29,18 @@ def test_what_is_no_target_is_refused(url: bytes) -> None:
 
 
 def test_a_head_is_dated_once() -> None:
-    assert Head(200, [], DATE).lines == b"HTTP/1.1 200 OK\r\ndate: today\r\n"
-    assert Head(200, [(b"date", b"then")], DATE).lines == b"HTTP/1.1 200 OK\r\ndate: then\r\n"
+    assert head(200, [], DATE)[0] == b"HTTP/1.1 200 OK\r\ndate: today\r\n"
+    assert head(200, [(b"date", b"then")], DATE)[0] == b"HTTP/1.1 200 OK\r\ndate: then\r\n"
 
 
 def test_a_head_tells_its_framing() -> None:
-    head = Head(404, [(b"content-length", b"12"), (b"connection", b"Close")], DATE)
-    assert (head.length, head.close) == (12, True)
-    head = Head(299, [(b"transfer-encoding", b"chunked"), (b"x", b"y")], DATE)
-    assert (head.length, head.close) == (None, False)
-    assert head.lines == b"HTTP/1.1 299 \r\nx: y\r\ndate: today\r\n"
+    assert head(404, [(b"content-length", b"12"), (b"connection", b"Close")], DATE)[1:] == (12, True)
+    assert head(200, [(b"connection", b"keep-alive")], DATE)[1:] == (None, False)
+
+
+def test_framing_is_not_the_applications() -> None:
+    lines = b"HTTP/1.1 299 \r\nx: y\r\ndate: today\r\n"
+    assert head(299, [(b"transfer-encoding", b"chunked"), (b"x", b"y")], DATE) == (lines, None, False)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_a_head_tells_its_framing() -> None:
 )
 def test_no_header_can_end_its_line(pair: tuple[bytes, bytes]) -> None:
     with pytest.raises(ValueError, match="line break"):
-        Head(200, [pair], DATE)
+        head(200, [pair], DATE)
 
 
 def test_a_problem_is_json_of_rfc_9457() -> None:
