@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
+from bff.allow import refused
 from bff.config import compile as texts
 from bff.config import spec as specs
 from bff.config.manifest import Manifest, not_yet_active, read_context
@@ -40,7 +41,8 @@ def build(
         return None, findings
     builder = _Builder(manifest=manifest, settings=settings, last=last, findings=findings)
     built = builder.build()
-    findings = [*builder.findings, *own(built.context, built.places), *not_yet_active(manifest)]
+    claimed = refused(manifest, settings.allow.get(manifest.name))
+    findings = [*builder.findings, *claimed, *own(built.context, built.places), *not_yet_active(manifest)]
     broken = any(finding.severity == "error" for finding in findings)
     return (None if broken else built), sorted(findings)
 

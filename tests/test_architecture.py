@@ -24,7 +24,7 @@ LAYERS = {
     "cli": 6,
 }  # fmt: skip
 FAMILIES = {  # modules that would be a folder with the one they are named with, if there were more of them
-    "build": "registry", "link": "registry",
+    "allow": "registry", "build": "registry", "link": "registry",
     "__main__": "cli", "chosen": "cli", "demo": "cli", "explain": "cli", "findings": "cli", "fitness": "cli", "scaffold": "cli", "waterfall": "cli",
 }  # fmt: skip
 
