@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bff.gateway.identity import Identity
+from bff.gateway.overlay import overlay
 from bff.gateway.problems import Answer, Fields, problem
 from bff.gateway.request import Form, Ids, Locales, accepts_html, form, ids, ordered, picked
 from bff.model import Clock, Ended, Outcome, Reason, Report, Result, Telemetry
@@ -18,7 +19,7 @@ from bff.page.call import Visit
 from bff.page.compose import Composition, Running
 from bff.page.plan import BadQuery, Planned, Planner
 from bff.page.resolve import Resolver
-from bff.page.wire import HtmlWriter, JsonWriter, NdjsonWriter, Writer, encode
+from bff.page.wire import HtmlWriter, JsonWriter, NdjsonWriter, Writer
 from bff.rules import redirects
 from bff.timer import Timer
 
@@ -388,39 +389,6 @@ def _timing(composition: Composition, first_byte: float) -> bytes:
             what = f"{running.plan.slot.fragment} {result.outcome.value}"
             entries.append(f'{running.plan.number};dur={result.seconds * 1000:.1f};desc="{what}"')
     return ", ".join(entries).encode("latin-1")
-
-
-def overlay(composition: Composition, seconds: float) -> bytes:
-    """What `bff dev` adds to a page: how each slot ended, as data, and the module that shows it."""
-    slots = [
-        {
-            "slot": ended.slot,
-            "as": ended.key,
-            "fragment": ended.fragment,
-            "owner": ended.owner,
-            "outcome": ended.result.outcome.value,
-            "reason": ended.result.reason.value,
-            "age": ended.result.age,
-            "ms": round(ended.result.seconds * 1000, 1),
-            "started": round(ended.started * 1000, 1),
-            "status": ended.result.status,
-            "detail": ended.result.detail,
-            "params": ended.params,
-            "timing": None
-            if ended.result.timing is None
-            else {
-                name: round(getattr(ended.result.timing, name) * 1000, 1)
-                for name in ("queued", "connected", "first_byte", "total")
-            },
-        }
-        for ended in composition.ended()
-    ]
-    data = encode({"page": composition.planned.plan.page.name, "ms": round(seconds * 1000, 1), "slots": slots})
-    safe = data.replace(b"<", b"\\u003c")
-    return (
-        b'<script type="application/json" id="bff-overlay">' + safe + b"</script>"
-        b'<script type="module" async src="/_bff/static/overlay.js"></script>'
-    )
 
 
 async def send_answer(send: Send, answer: Answer, method: str) -> None:

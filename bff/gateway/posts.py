@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bff.gateway.problems import Answer, Fields, problem
+from bff.gateway.request import accepts_html
 from bff.model import Ask, Failure, Fetch, Reason, Reply, Telemetry
 from bff.page.call import Call, Visit
 from bff.rules import keys, redirects
@@ -51,19 +52,19 @@ class Posts:
         self, scope: Mapping[str, Any], receive: Receive, call: Call, visit: Visit, *, cross: bool
     ) -> Answer:
         """The primary's answer to this request, or why there is none."""
-        method = scope["method"]
+        method, html = scope["method"], accepts_html(scope)
         if method not in _METHODS:
-            return problem(405, f"{method} is not possible here.", html=False, headers=[(b"allow", b"GET, HEAD, POST")])
+            return problem(405, f"{method} is not possible here.", html=html, headers=[(b"allow", b"GET, HEAD, POST")])
         if not cross and _cross_site(visit.headers):
-            return problem(403, "This request was made by another site.", html=False)
+            return problem(403, "This request was made by another site.", html=html)
         try:
             body = await _body(receive, call.policy.max_body)
         except ClientGone:
-            return problem(400, "The request ended early.", html=False)
+            return problem(400, "The request ended early.", html=html)
         if body is None:
-            return problem(413, "The request is larger than this page accepts.", html=False)
+            return problem(413, "The request is larger than this page accepts.", html=html)
         reply = await self._exchange(method, call, visit, body)
-        return self._failed(reply) if isinstance(reply, Failure) else self._passed(reply, call, visit)
+        return _failed(reply, html=html) if isinstance(reply, Failure) else self._passed(reply, call, visit, html=html)
 
     async def _exchange(self, method: str, call: Call, visit: Visit, body: bytes) -> Reply | Failure:
         future: asyncio.Future[Reply | Failure] = asyncio.get_running_loop().create_future()
@@ -92,17 +93,7 @@ class Posts:
         self._telemetry.upstream(fragment, str(answer.status), answer.timing.total)
         return answer
 
-    def _failed(self, failure: Failure) -> Answer:
-        detail = f"The page's own service did not answer ({failure.reason.value})."
-        match failure.reason:
-            case Reason.TIMEOUT:
-                return problem(504, detail, html=False)
-            case Reason.CONCURRENCY:
-                return problem(503, detail, html=False, headers=[(b"retry-after", b"1")])
-            case _:
-                return problem(502, detail, html=False)
-
-    def _passed(self, reply: Reply, call: Call, visit: Visit) -> Answer:
+    def _passed(self, reply: Reply, call: Call, visit: Visit, *, html: bool) -> Answer:
         grant = call.fragment.grant
         back: Fields = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
         back += [(name, value) for name, value in reply.headers if name in _PASSED_BACK or name.startswith(b"hx-")]
@@ -112,7 +103,7 @@ class Posts:
         if stated:
             to = redirects.location(stated, call.fragment.upstream, grant)
             if to is None:
-                return problem(502, "The page's own service redirects to where it may not.", html=False)
+                return problem(502, "The page's own service redirects to where it may not.", html=html)
             back.append((b"location", to.encode("latin-1")))
         if reply.status < 400:
             self._changed(call.fragment.context, visit.principal, text(found, b"bff-changed").split())
@@ -128,6 +119,17 @@ class Posts:
             return (principal is not None and entry.principal == principal) or not named.isdisjoint(entry.tags)
 
         self._store.expire(chosen)
+
+
+def _failed(failure: Failure, *, html: bool) -> Answer:
+    detail = f"The page's own service did not answer ({failure.reason.value})."
+    match failure.reason:
+        case Reason.TIMEOUT:
+            return problem(504, detail, html=html)
+        case Reason.CONCURRENCY:
+            return problem(503, detail, html=html, headers=[(b"retry-after", b"1")])
+        case _:
+            return problem(502, detail, html=html)
 
 
 def _cookies(reply: Reply) -> list[bytes]:

@@ -86,3 +86,8 @@ def bare(markup: Markup) -> list[bytes | Slot]:
         else:
             out.append(part)
     return out
+
+
+def sandbox(fragment: str, src: str) -> bytes:
+    """A sandboxed fragment: a document of its own, without our origin, asked for at the fragment endpoint."""
+    return f'<iframe sandbox="allow-scripts" src="{escape(src)}" title="{escape(fragment)}"></iframe>'.encode()

@@ -172,6 +172,8 @@ class Planner:
             primary=kind == "primary",
             optional=kind == "optional",
             client=slot is not None and slot.wrap and kind != "primary",
+            wrapped=slot is not None and slot.wrap,
+            in_form=slot is not None and slot.in_form,
             then_fresh=slot is not None and slot.then_fresh,
         )
 

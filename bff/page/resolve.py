@@ -238,7 +238,7 @@ class Resolver:
     def _keep(self, flight: Flight, reply: Reply, found: Fields, content: Content) -> None:
         """An answer that is none of the errors: store it where it may be, then hand it to whoever waits."""
         call, share = flight.call, flight.variant.shareable and reply.status in _STORABLE
-        kept, tags = self._terms(call, found, reply.status), _tags(call, found)
+        kept, tags = self._terms(call, found, reply.status), results.tags(call, found)
         if serve.keepable(kept, reply.status, call.policy.cache, shareable=share):
             self._store.put(self._entry(flight, reply, content, kept, tags))
             self._hand_out(flight, reply, content, kept, tags, word="stored")
@@ -335,10 +335,12 @@ class Resolver:
     # --- ending -------------------------------------------------------------------------------------------------------
 
     def end(self, wait: Wait, result: Result) -> None:
-        self._telemetry.slot(wait.call.fragment.name, result)
-        wait.done(result)
+        wait.done(self._count(wait.call, result))
 
     def _count(self, call: Call, result: Result) -> Result:
+        markup = result.markup
+        if markup is not None and ((markup.tabular and call.wrapped) or (markup.form and call.in_form)):
+            result = results.misplaced(result)
         self._telemetry.slot(call.fragment.name, result)
         return result
 
@@ -387,13 +389,3 @@ def _merged(entry: Entry, found: Fields) -> Fields:
     """The stored validators where the 304 names none of its own (RFC 9111 §3.2)."""
     kept = (b"etag", entry.terms.etag), (b"last-modified", entry.terms.last_modified)
     return {name: value.encode("latin-1") for name, value in kept if value} | dict(found)
-
-
-def _tags(call: Call, found: Fields) -> tuple[str, ...]:
-    """The registration's tags and the upstream's own, confined to its context."""
-    own = [keys.fill(pattern, call.values) for pattern in call.fragment.tags]
-    if b"surrogate-key" in found:
-        own += text(found, b"surrogate-key").split()
-    if b"cache-tag" in found:
-        own += [tag.strip() for tag in text(found, b"cache-tag").split(",") if tag.strip()]
-    return tuple(own)

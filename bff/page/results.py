@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from bff.model import Cache, Fragment, Markup, Outcome, Reason, Reply, Result, Timing
 from bff.page.call import Call
-from bff.rules import serve
-from bff.rules.caching import Terms
+from bff.rules import keys, serve
+from bff.rules.caching import Fields, Terms, text
 from bff.store.entry import Entry
 from bff.upstream.sources.content import Content
 
@@ -159,6 +159,12 @@ def fallen(
     )
 
 
+def misplaced(result: Result) -> Result:
+    """Markup that is well-formed, and would break the place it goes to."""
+    detail = 'parts of a table need wrap="none", and a form cannot stand in a form'
+    return replace(result, outcome=Outcome.OMITTED, reason=Reason.REFUSED, markup=None, detail=detail)
+
+
 def set_cookies(reply: Reply) -> tuple[bytes, ...]:
     return tuple(value for name, value in reply.headers if name == b"set-cookie")
 
@@ -167,3 +173,13 @@ def _reason(status: int) -> Reason:
     if status in serve.NEGATIVE:
         return Reason.NOT_FOUND
     return Reason.OK if status < 400 else Reason.STATUS
+
+
+def tags(call: Call, found: Fields) -> tuple[str, ...]:
+    """The registration's tags and the upstream's own, confined to its context."""
+    own = [keys.fill(pattern, call.values) for pattern in call.fragment.tags]
+    if b"surrogate-key" in found:
+        own += text(found, b"surrogate-key").split()
+    if b"cache-tag" in found:
+        own += [tag.strip() for tag in text(found, b"cache-tag").split(",") if tag.strip()]
+    return tuple(own)

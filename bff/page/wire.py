@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from bff.markup.patch import CLOSE, MARK_END, PATCH_END, bare, mark, patch
+from bff.markup.patch import CLOSE, MARK_END, PATCH_END, bare, mark, patch, sandbox
 from bff.model import Clock, Hole, Markup, Outcome, Result, Slot
 from bff.page.compose import Composition, Running
 from bff.upstream.sources.content import rfc3339
@@ -139,6 +139,8 @@ class HtmlWriter:
             out.append(plan.wrapper.open(result.outcome.value, age=result.age, src=src, retry_after=result.retry_after))
         if result.outcome is Outcome.PENDING and plan.slot.wrap:
             self._placeholder(plan.slot)
+        elif result.markup is not None and plan.fragment is not None and plan.fragment.trust == "sandboxed":
+            out.append(sandbox(plan.slot.fragment, running.call.src if running.call is not None else ""))
         elif result.markup is not None:
             self._markup(running, result.markup)
         if plan.slot.wrap:

@@ -48,7 +48,9 @@ class Desk:
         call = self.world.planner.call(BASKET, BASKET.policy, {}, slot=slot(1, "shop/basket", kind="primary"))
         assert call is not None
         visit = self.world.visit("ada", **{"host": "shop.example", **headers})
-        task = asyncio.ensure_future(self.posts.answer({"method": method}, receive, call, visit, cross=cross))
+        task = asyncio.ensure_future(
+            self.posts.answer({"method": method, "headers": visit.fields}, receive, call, visit, cross=cross)
+        )
         for _ in range(5):
             await asyncio.sleep(0)
         return task
@@ -149,11 +151,15 @@ async def test_too_large_gone_and_unknown_methods() -> None:
 )
 async def test_failures_are_problems(reason: Reason, status: int) -> None:
     desk = Desk()
-    task = await desk.post()
+    task = await desk.post({"accept": "application/json"})
     desk.world.upstreams.to("/basket").fail(reason)
     answer = await task
     assert answer.status == status
     assert json.loads(answer.body)["status"] == status
+    task = await desk.post({"accept": "text/html"})
+    desk.world.upstreams.to("/basket").fail(reason)
+    answer = await task
+    assert answer.body.startswith(b"<!doctype html>")
 
 
 async def test_a_change_expires_that_contexts_private_entries_of_the_principal() -> None:

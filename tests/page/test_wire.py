@@ -276,3 +276,41 @@ def test_whatever_fragments_do_the_document_is_whole() -> None:
     assert len(tree.css("template[for]")) == 2
     assert len(tree.css("#end")) == 1
     assert out.endswith(b"</body></html>")
+
+
+def test_parts_of_a_table_stand_only_where_nothing_wraps_them() -> None:
+    world = World(
+        page(document(slot(1, "shop/a"), b"<table>", slot(2, "shop/b", wrap=False), b"</table>")), fragments=ALL
+    )
+    composition, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/a").reply(b"<tr><td>1</td></tr>")
+    world.upstreams.to("/b").reply(b"<tr><td>2</td></tr>")
+    out = writer.advance()
+    assert b"<td>1" not in out
+    assert out.startswith(b"<tr><td>2")
+    assert world.seen.slots == [("shop/a", "omitted", "refused"), ("shop/b", "fresh", "ok")]
+    assert composition.pending == 0
+
+
+def test_no_form_stands_in_a_form() -> None:
+    world = World(
+        page(document(b"<form>", slot(1, "shop/a", in_form=True), b"</form>", slot(2, "shop/a"))), fragments=ALL
+    )
+    _, writer = begun(world)
+    first = writer.advance()
+    world.upstreams.flown[0].reply(b"<form></form>")
+    out = first + writer.advance()
+    assert b'data-slot="s1" state="omitted"' in out
+    assert b"<form></form>" not in out.partition(b"</form>")[0]
+
+
+def test_a_sandboxed_fragment_is_a_frame() -> None:
+    made = fragment("shop/a", trust="sandboxed")
+    world = World(page(document(slot(1, "shop/a"))), fragments={"shop/a": made})
+    _, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/a").reply(b"<script>1</script>")
+    out = writer.advance()
+    assert b'<iframe sandbox="allow-scripts" src="/_bff/fragments/shop/a" title="shop/a"></iframe>' in out
+    assert b"<script>1" not in out

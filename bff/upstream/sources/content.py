@@ -12,6 +12,8 @@ from bff.rules.caching import Fields
 
 SLOW = 16 * 1024
 """Bytes from which work that is not memoised (a repair, a template over JSON) leaves the event loop."""
+LARGE = 64 * 1024
+"""Bytes from which even checking markup leaves it: a hundred thousand tags take tens of milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 from bff.markup.check import Checker
 from bff.model import Fragment
 from bff.rules.caching import Fields
-from bff.upstream.sources.content import SLOW, Content, Read, Unreadable, content_type
+from bff.upstream.sources.content import LARGE, SLOW, Content, Read, Unreadable, content_type
 
 
 class HtmlSource:
@@ -27,11 +27,18 @@ class HtmlSource:
 
 def checked(checker: Checker, fragment: Fragment, body: bytes, *, head: bool) -> Read:
     """The body as markup: at once where it needs no repair or is small, else as work for a thread."""
+    if len(body) >= LARGE:
+        return partial(_checked, checker, fragment, body, head)
     markup = checker.verdict(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
     if markup is not None:
         return Content(markup=markup)
     work = partial(_repaired, checker, fragment, body, head)
     return work if len(body) >= SLOW else work()
+
+
+def _checked(checker: Checker, fragment: Fragment, body: bytes, head: bool) -> Content:
+    markup = checker.verdict(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
+    return Content(markup=markup) if markup is not None else _repaired(checker, fragment, body, head)
 
 
 def _repaired(checker: Checker, fragment: Fragment, body: bytes, head: bool) -> Content:

@@ -5,7 +5,7 @@ import pytest
 from bff.errors import TemplateFailed
 from bff.markup.check import Checker
 from bff.model import Meta
-from bff.upstream.sources.content import SLOW, Content, Unreadable, content_type, rfc3339
+from bff.upstream.sources.content import LARGE, SLOW, Content, Unreadable, content_type, rfc3339
 from bff.upstream.sources.html import HtmlSource
 from bff.upstream.sources.json import JsonSource, timestamp
 from tests.build import fragment
@@ -114,3 +114,14 @@ def test_the_sources_own_timestamp(data: Any, path: str, found: float | None) ->
 
 def test_times_are_rfc_3339() -> None:
     assert rfc3339(0) == "1970-01-01T00:00:00Z"
+
+
+def test_a_very_large_body_is_checked_in_a_thread() -> None:
+    for body in (b"<p>" + b"x" * LARGE + b"</p>", b"<p>" + b"y" * LARGE):
+        read = HtmlSource(Checker()).read(fragment(), head(), body, {}, head=False)
+        assert callable(read)
+        done = read()
+        assert isinstance(done, Content)
+        assert done.markup is not None
+        assert done.markup.flat is not None
+        assert done.markup.flat.endswith(b"</p>")
