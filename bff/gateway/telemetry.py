@@ -119,7 +119,7 @@ class Counters:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Measure from now on how late the loop calls what is due."""
         due = loop.time() + _BEAT
-        self._beat = loop.call_at(due, self._measure, loop, due)
+        self._beat = loop.call_later(_BEAT, lambda: self._measure(loop, due))
 
     def close(self) -> None:
         if self._beat is not None:
@@ -229,8 +229,8 @@ class Counters:
         yield build
 
 
-def _version() -> str:
+def _version(distribution: str = "bff") -> str:
     try:
-        return version("bff")
+        return version(distribution)
     except PackageNotFoundError:
         return "unknown"
