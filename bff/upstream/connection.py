@@ -124,9 +124,7 @@ class Connection(asyncio.Protocol):
             clean = False
         if not self._complete:
             self._wait(listener)
-        elif (
-            not (clean and self._keep) or self._transport.get_write_buffer_size()
-        ):  # answered before it was asked in full
+        elif not (clean and self._keep and (not self._uploads or self._sent())):
             self._finish(listener, reusable=False)
         elif self._chunked:
             self._finish(listener, reusable=data.endswith(_LAST_CHUNK))

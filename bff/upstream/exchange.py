@@ -139,7 +139,7 @@ class Exchange:
 
     def refuse(self, reason: Reason, detail: str) -> None:
         """It never starts; `done` hears of it in the loop's next turn."""
-        self._refusal = self._home.loop.call_soon(self._refused, reason, detail)
+        self._refusal = self._home.loop.call_soon(self.failed, reason, detail)
 
     def wait(self) -> None:
         self._arm(self._due())
@@ -200,7 +200,7 @@ class Exchange:
     def answered(self, connection: Connection | None, status: int, headers: Headers, body: bytes) -> None:
         done = self._done
         if done is None or self._bucket is None:
-            return
+            return  # never: whoever ends takes the connection's listener away
         self._done = None
         self._bucket.discard(self)
         home = self._home
@@ -262,12 +262,6 @@ class Exchange:
             self.failed(Reason.TIMEOUT, f"no first byte within {min(timeout.first_byte, timeout.total):g}s")
 
     # --- how it ends
-
-    def _refused(self, reason: Reason, detail: str) -> None:
-        done = self._done
-        self._done = None
-        if done is not None:
-            self._home.tell(done, Failure(reason, _STATUS[reason], detail))
 
     def _leave(self) -> None:
         """Give everything back: the deadline, the connection, the place, in the queue too."""

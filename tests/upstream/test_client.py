@@ -12,7 +12,8 @@ import uvloop
 
 from bff.model import Ask, Failure, Reason, Reply, Upstream
 from bff.timer import Timer
-from bff.upstream.client import Client, Stats
+from bff.upstream.client import MET, Client, Stats
+from bff.upstream.exchange import HEADS, LONG, Heads
 from tests.upstream.wire import OK, TIMEOUT, Fake, MovableClock, Peer, answering, ask, close, connecting, serving, until
 
 pytestmark = pytest.mark.anyio
@@ -148,6 +149,24 @@ async def test_a_refusal_can_be_cancelled() -> None:
         asked.exchange.cancel()
         await ask(client, at(1), "no path").failure()
         assert asked.calls == []
+
+
+async def test_heads_are_kept_up_to_a_bound() -> None:
+    heads = Heads("a")
+    assert heads["/1"] is heads["/1"]
+    assert heads["/" + "x" * LONG] == b"GET /" + b"x" * LONG + b" HTTP/1.1\r\nHost: a\r\nAccept-Encoding: identity\r\n"
+    assert list(heads) == ["/1"]
+    for n in range(HEADS + 1):
+        assert heads[f"/{n}"].startswith(b"GET /%d " % n)
+    assert 0 < len(heads) <= HEADS
+
+
+async def test_upstreams_met_are_kept_up_to_a_bound() -> None:
+    async with connecting() as client:
+        for n in range(MET + 2):
+            await ask(client, at(1, base=f"/{n}"), "no path").failure()
+        assert 0 < len(client._met) <= MET
+        assert len(client.stats()) == 1
 
 
 async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +310,7 @@ async def test_an_answer_before_the_whole_request_was_sent_ends_the_connection()
         await peer.ended()
 
     async with serving(script) as fake, connecting() as client:
-        await sent(fake, client, method="POST", body=bytes(16 << 20))
+        await sent(fake, client, method="POST", body=bytes(8 << 20))
         assert stats(client, fake).idle == 0
 
 
