@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import shutil
 import signal
 import socket
@@ -33,8 +34,8 @@ SETTINGS = {
 
 
 def free_ports() -> int:
-    """A hundred, nnn00, in which the demo's ports and their controls are free."""
-    for hundred in range(210, 320):
+    """A hundred, nnn00, in which the demo's ports and their controls are free; test runs side by side start elsewhere."""
+    for hundred in random.sample(range(210, 320), k=110):
         with_controls = [hundred * 100 + number + more for number in range(1, 7) for more in (0, CONTROL)]
         if all(not taken(port) for port in with_controls):
             return hundred * 100
@@ -42,8 +43,14 @@ def free_ports() -> int:
 
 
 def taken(port: int) -> bool:
+    """Whether the port cannot be listened on: somebody does, or a connection of somebody's own has it."""
     with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 class Demo:
