@@ -130,8 +130,10 @@ def _jwk(data: dict[str, Any]) -> Key | None:
 
 def _pem(block: str) -> Key | None:
     for kind in _TYPES.values():
-        with contextlib.suppress(JoseError, ValueError, TypeError):
-            return kind.import_key(block)
+        with contextlib.suppress(JoseError, ValueError, TypeError, AttributeError):
+            key = kind.import_key(block)
+            key.as_dict(private=False)  # joserfc 1.4 notices only here that it is of another type
+            return key
     return None
 
 
@@ -191,7 +193,7 @@ class Tokens:
             header = jws.extract_compact(token).headers()
             claims = self._decode(token, header).claims
             self._claims.validate(claims)
-            return _name(claims.get(self.rules.claim)), float(claims["exp"]) + _LEEWAY
+            return _name(claims.get(self.rules.claim)), int(claims["exp"]) + _LEEWAY  # an infinite one is an error
         except (JoseError, ValueError, TypeError, OverflowError):
             return None, now + _REFUSED_FOR
 
