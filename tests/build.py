@@ -111,9 +111,9 @@ def page(made: Shell, route: str = "/p", **more: Any) -> Page:
     return Page(name=more.pop("name", "shop/p"), context="shop", owner="team-shop", route=route, shell=made, **more)
 
 
-def planner(*pages: Page, fragments: Mapping[str, Fragment] | None = None) -> Planner:
+def planner(*pages: Page, fragments: Mapping[str, Fragment] | None = None, csp: Csp | None = None) -> Planner:
     accept = {"html": "text/html", "json": "application/json"}
-    return Planner({each.name: each for each in pages}, fragments or {}, accept=accept, ceilings={}, csp=Csp({}))
+    return Planner({each.name: each for each in pages}, fragments or {}, accept=accept, ceilings={}, csp=csp or Csp({}))
 
 
 class VirtualLoop:

@@ -43,7 +43,7 @@ OPERATOR: Final = (
     Row("store"),
     Row("workers"),
     Row("secret"),
-    Row("allow/*"),
+    Row("limits/render"),
     Row("events"),
     Row("cors"),
     Row("admin"),

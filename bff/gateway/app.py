@@ -223,7 +223,8 @@ class Gateway:
         )
 
     def _planner(self, world: World) -> Planner:
-        csp = Csp(self._settings.csp.add, self._settings.csp.report_uri)
+        own = self._settings.csp
+        csp = Csp(own.add, own.report_uri, own.mode == "enforce")
         accept = {"html": "text/html", "json": "application/json"}
         return Planner(world.pages, world.fragments, accept=accept, ceilings=self._registry.settings.ceilings, csp=csp)
 

@@ -327,7 +327,7 @@ class Pages:
         if turn.form == "html":
             before, between, after = turn.composition.planned.plan.csp
             csp = f"{before}{nonce}{between}{nonce}{after}".encode("latin-1")
-            head = [*_HTML, (b"content-security-policy", csp)]
+            head = [*_HTML, (self.planner.csp.header, csp)]
         else:
             kind = turn.writer.media_type
             head = [(b"content-type", kind), (b"cache-control", b"no-store"), (b"vary", _VARY), _HTML[3], _HTML[4]]

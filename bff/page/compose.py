@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from bff.model import Clock, Ended, Outcome, Reason, Result, Slot, Telemetry
 from bff.page.call import Call, Visit
@@ -75,6 +76,7 @@ class Composition:
         self.over = False
         self._awake: asyncio.Future[None] | None = None
         self._embedded = 0
+        self._keys: set[str] | None = None
 
     def begin(self, *, ordered: bool = False, only: Callable[[SlotPlan], bool] | None = None) -> None:
         """Start every slot (or those that `only` names); what the store holds has ended when this returns."""
@@ -107,7 +109,8 @@ class Composition:
         """Start the slots found in an answer; beyond the limits of number and depth they are left out."""
         started = []
         for slot in slots:
-            plan, call, decided = self._planner.embedded(parent.plan, slot, len(self.slots) + 1)
+            named = replace(slot, key=self._unique(slot.key))
+            plan, call, decided = self._planner.embedded(parent.plan, named, len(self.slots) + 1)
             running = Running(self, plan, call, self._clock(), parent)
             self.slots.append(running)
             self._embedded += 1
@@ -118,6 +121,17 @@ class Composition:
                 running.wait.expire()
             started.append(running)
         return started
+
+    def _unique(self, key: str) -> str:
+        """A key that no other slot of this page has: `-2`, `-3`… on repeats."""
+        if self._keys is None:
+            self._keys = {running.plan.slot.key for running in self.slots}
+        number, found = 1, key
+        while found in self._keys:
+            number += 1
+            found = f"{key}-{number}"
+        self._keys.add(found)
+        return found
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ class Planner:
         self.fragments = fragments
         self._accept = accept
         self._ceilings = ceilings
-        self._csp = csp
+        self.csp = csp
         self._routes = Routes(pages.values())
         self._plans = {name: self._compile(page) for name, page in pages.items()}
         self._known: dict[tuple[bytes, bytes, str | None, str], Planned | None] = {}
@@ -200,7 +200,7 @@ class Planner:
             parts=flat,
             slots=slots,
             primary=primary,
-            csp=self._csp.around(contexts.values()),
+            csp=self.csp.around(contexts.values()),
             body=next((i for i, part in enumerate(flat) if isinstance(part, Hole) and part.key == "body"), len(flat)),
         )
 
@@ -236,6 +236,11 @@ class Csp:
 
     add: Mapping[str, Sequence[str]]
     report_uri: str = ""
+    enforce: bool = True
+
+    @property
+    def header(self) -> bytes:
+        return b"content-security-policy" + (b"" if self.enforce else b"-report-only")
 
     def around(self, contexts: Any) -> tuple[str, str, str]:
         """The header's text before, between and after the two places of the nonce."""

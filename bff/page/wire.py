@@ -317,12 +317,12 @@ class JsonWriter(_JsonForm):
     def advance(self) -> bytes:
         for running in self._finished():
             if running.result is not None:
-                self._slots[self._key(running)] = line(running, running.result)
+                self._slots[running.plan.slot.key] = line(running, running.result)
         if self._composition.pending or self._composition.arrived:
             return b""
         self.complete = True
         composition = self._composition
-        order = {self._key(running): None for running in composition.slots}
+        order = [running.plan.slot.key for running in composition.slots]
         return encode(
             {
                 "page": composition.planned.plan.page.name,
@@ -331,7 +331,3 @@ class JsonWriter(_JsonForm):
                 "ms": self._milliseconds(),
             }
         )
-
-    def _key(self, running: Running) -> str:
-        key = running.plan.slot.key
-        return f"{running.parent.plan.number}.{key}.{running.plan.number}" if running.parent is not None else key

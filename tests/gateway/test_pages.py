@@ -10,7 +10,8 @@ from bff.gateway.identity import ANONYMOUS, Identity
 from bff.gateway.pages import Pages
 from bff.gateway.request import Locales
 from bff.model import Grant, Page, Reason
-from tests.build import World, document, fragment, page, slot, text_param
+from bff.page.plan import Csp
+from tests.build import World, document, fragment, page, planner, slot, text_param
 
 pytestmark = pytest.mark.anyio
 
@@ -430,3 +431,15 @@ async def test_slots_are_told_only_where_somebody_listens() -> None:
     site.pages.witness = told.append
     site.ask()
     assert [ended.fragment for ended in told[0].slots] == ["shop/side"]
+
+
+async def test_a_policy_that_only_reports() -> None:
+    site = Site(page(document(b"x")))
+    site.pages.planner = planner(
+        page(document(b"x")), csp=Csp({"img-src": ["https://img.example"]}, "/csp", enforce=False)
+    )
+    head = site.ask().headers
+    assert b"content-security-policy" not in head
+    policy = head[b"content-security-policy-report-only"]
+    assert b"img-src 'self' data: https: https://img.example" in policy
+    assert policy.endswith(b"; report-uri /csp")

@@ -122,6 +122,8 @@ async def test_embedding_ends_somewhere() -> None:
     writer.advance()
     assert writer.complete
     assert len(composition.slots) <= MAX_EMBEDDED + 3**4
+    keys = [running.plan.slot.key for running in composition.slots]
+    assert len(set(keys)) == len(keys)
     deepest = [r for r in composition.slots if r.result is not None and r.result.reason is Reason.REFUSED]
     assert deepest
 
