@@ -19,7 +19,7 @@ HOME = ROOT / ".venv" / "lowest"
 def bounds() -> list[str]:
     """`name==lower bound` of each runtime dependency."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    found = [re.fullmatch(r"([\w.-]+)(?:\[\w+\])?>=([\w.]+)", line) for line in project["dependencies"]]
+    found = [re.fullmatch(r"([\w.-]+)(?:\[\w+\])?>=([\w.]+)(?:,.*)?", line) for line in project["dependencies"]]
     return [f"{match[1]}=={match[2]}" for match in found if match]
 
 
