@@ -116,7 +116,7 @@ class Gateway:
         if scope["path"].startswith("/_bff/"):
             await self._system(scope, receive, send)
         elif scope["method"] in _SAFE:
-            register = scope["extensions"].get("bff.closed")
+            register = scope.get("extensions", {}).get("bff.closed")
             if register is not None:
                 await self.live.pages.stream(scope, send, register)
                 return

@@ -68,7 +68,7 @@ class _System:
             call = endpoint.call_for(planner, fragment, scope["query_string"].decode("latin-1"), visit.principal)
         except (endpoint.BadParameters, PermissionError) as error:
             return endpoint.fault(error)
-        register = scope["extensions"].get("bff.closed")
+        register = scope.get("extensions", {}).get("bff.closed")
         if register is not None:
             result = await endpoint.resolved(gateway.live.resolver, call, visit, register)
         else:

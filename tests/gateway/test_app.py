@@ -1,0 +1,256 @@
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from bff.config.settings import read_settings
+from bff.gateway.app import Gateway, make
+from bff.gateway.logs import Log
+from bff.registry import Registry
+from tests.build import Upstreams
+from tests.fakes import until
+
+pytestmark = pytest.mark.anyio
+
+CONTEXT = """\
+owner: team-shop
+upstream: http://127.0.0.1:9
+grant: {redirects: ["https://pay.example"]}
+fragments:
+  main: {path: "/main/{n}", params: {n: {type: int}}}
+  side: {path: /side, policy: {cache: {fresh: 1m}}}
+pages:
+  home: {path: "/p/{n}", template: pages/home.html, query: {q: {type: int, default: 1}}}
+  plain: {path: /plain, template: pages/plain.html}
+"""
+HOME = """\
+<!doctype html><html lang="en"><head><meta charset="utf-8"><title>T</title></head>
+<body><bff-fragment name="shop/main" n="{path.n}" primary></bff-fragment><bff-fragment name="shop/side"></bff-fragment></body></html>
+"""
+PLAIN = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>T</title></head><body>plain</body></html>\n'
+
+
+class Site:
+    """A gateway over real registrations and faked upstreams."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.shop = folder / "fragments" / "shop"
+        (self.shop / "pages").mkdir(parents=True)
+        (self.shop / "context.yaml").write_text(CONTEXT)
+        (self.shop / "pages" / "home.html").write_text(HOME)
+        (self.shop / "pages" / "plain.html").write_text(PLAIN)
+        lines = [f"{name}: {text}" for name, text in {"watch": "false", **settings}.items()]
+        (folder / "bff.yaml").write_text("\n".join(lines))
+        read, _ = read_settings(folder / "bff.yaml", env={})
+        self.said: list[bytes] = []
+        self.log = Log(write=self.said.append)
+        self.registry = Registry(read, {}, config=folder / "bff.yaml")
+        self.registry.load()
+        self.upstreams = Upstreams()
+        self.gateway: Gateway = make(read, self.registry, log=self.log, fetch=self.upstreams)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[httpx2.AsyncClient]:
+        transport = httpx2.ASGITransport(self.gateway)
+        async with (
+            self.gateway.started(),
+            httpx2.AsyncClient(transport=transport, base_url="http://shop.example") as client,
+        ):
+            yield client
+
+    async def answer(self, target: str, body: bytes = b"<p>x</p>", status: int = 200, **headers: str) -> None:
+        """Answer the exchange for a target as soon as it is asked for."""
+        await until(lambda: any(flown.ask.target == target for flown in self.upstreams.open), f"a request for {target}")
+        self.upstreams.to(target).reply(body, status, **headers)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+async def test_a_page_over_any_asgi_server(site: Site) -> None:
+    async with site.running() as client:
+        asked = asyncio.ensure_future(client.get("/p/1"))
+        await site.answer("/main/1", b"<title>Mine</title><p>main</p>")
+        await site.answer("/side", b"<p>side</p>")
+        response = await asked
+        assert response.status_code == 200
+        assert "<title>Mine</title>" in response.text
+        assert "<p>side</p>" in response.text
+
+
+async def test_what_needs_no_waiting_is_answered_at_once(site: Site) -> None:
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/plain",
+        "raw_path": b"/plain",
+        "query_string": b"",
+        "headers": [],
+        "client": None,
+    }
+    assert site.gateway.now(scope) is None, "it has not started"
+    async with site.running():
+        answer = site.gateway.now(scope)
+        assert answer is not None
+        assert answer[0] == 200
+        assert b"plain" in answer[2]
+        assert site.gateway.now({**scope, "path": "/_bff/livez"}) is None
+
+
+async def test_the_system_routes(site: Site) -> None:
+    async with site.running() as client:
+        assert (await client.get("/_bff/livez")).status_code == 200
+        assert (await client.get("/_bff/readyz")).status_code == 200
+        site.gateway.drain.draining = True
+        assert (await client.get("/_bff/readyz")).status_code == 503
+        metrics = await client.get("/_bff/metrics")
+        assert 'bff_config_last_reload_successful{context="shop"} 1.0' in metrics.text
+        assert 'bff_context_info{context="shop",owner="team-shop"} 1.0' in metrics.text
+        assert (await client.get("/_bff/static/bff.js")).status_code == 200
+        assert (await client.get("/_bff/nothing")).status_code == 404
+        assert (await client.get("/_bff/fragments/shop/nothing")).status_code == 404
+
+
+async def test_one_fragment(site: Site) -> None:
+    async with site.running() as client:
+        asked = asyncio.ensure_future(client.get("/_bff/fragments/shop/side"))
+        await site.answer("/side", b"<p>side</p>")
+        response = await asked
+        assert (response.status_code, response.text) == (200, "<p>side</p>")
+        head = await client.head("/_bff/fragments/shop/side")
+        assert (head.status_code, head.text) == (200, "")
+        assert (await client.get("/_bff/fragments/shop/main?n=x")).status_code == 400
+
+
+async def test_other_methods_go_to_the_primary(site: Site) -> None:
+    async with site.running() as client:
+        asked = asyncio.ensure_future(client.post("/p/1", content=b"a=1"))
+        await site.answer("/main/1", b"", 303, location="/p/2")
+        response = await asked
+        assert (response.status_code, response.headers["location"]) == (303, "/p/2")
+        assert site.upstreams.flown[0].ask.body == b"a=1"
+        assert (await client.post("/plain")).status_code == 405
+        assert (await client.post("/nowhere")).status_code == 404
+        assert (await client.post("/p/x")).status_code == 404
+        assert (await client.post("/p/1?q=x")).status_code == 400
+
+
+async def test_a_page_in_process(site: Site) -> None:
+    async with site.running():
+        rendering = asyncio.ensure_future(site.gateway.render("/p/1?q=2", headers=[(b"accept", b"text/html")]))
+        await site.answer("/main/1")
+        await site.answer("/side")
+        made = await rendering
+        assert made.status == 200
+        assert made.body.endswith(b"</html>\n")
+        assert made.report is not None
+        assert [ended.fragment for ended in made.report.slots] == ["shop/main", "shop/side"]
+        assert (await site.gateway.render("/nowhere")).report is None
+
+
+async def test_registrations_are_read_again(site: Site) -> None:
+    site.gateway.reload()  # before the start nothing happens
+    async with site.running() as client:
+        (site.shop / "pages" / "plain.html").write_text(PLAIN.replace("plain", "changed"))
+        pages = site.gateway.live.pages
+        before = pages.planner
+        site.gateway.reload()
+        await until(lambda: pages.planner is not before, "a new planner")
+        assert "changed" in (await client.get("/plain")).text
+        (site.shop / "context.yaml").write_text("owner: [")
+        before = pages.planner
+        site.gateway.reload()
+        await until(lambda: pages.planner is not before, "a new planner")
+        assert "changed" in (await client.get("/plain")).text, "the last good version stays"
+        site.log.flush()
+        assert b'"event":"finding"' in b"".join(site.said)
+
+
+async def test_registrations_are_watched(tmp_path: Path) -> None:
+    site = Site(tmp_path, watch="true")
+    async with site.running() as client:
+        before = site.gateway.live.pages.planner
+        (site.shop / "pages" / "plain.html").write_text(PLAIN.replace("plain", "changed"))
+        await until(lambda: site.gateway.live.pages.planner is not before, "a new planner")
+        assert "changed" in (await client.get("/plain")).text
+
+
+async def test_whoever_goes_ends_the_fetch(site: Site) -> None:
+    async with site.running():
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/p/1",
+            "raw_path": b"/p/1",
+            "query_string": b"",
+            "headers": [],
+            "client": ("127.0.0.1", 1),
+            "extensions": {},
+        }
+        task = asyncio.ensure_future(site.gateway(scope, messages.get, send))
+        await until(lambda: site.upstreams.flown, "a fetch")
+        await messages.put({"type": "http.request", "body": b""})
+        await messages.put({"type": "http.disconnect"})
+        await task
+        assert sent == []
+
+
+async def test_the_lifespan(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[dict[str, Any]] = []
+    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await messages.put({"type": "lifespan.startup"})
+    task = asyncio.ensure_future(site.gateway({"type": "lifespan"}, messages.get, send))
+    await until(lambda: sent, "the start")
+    assert site.gateway.running is not None
+    await messages.put({"type": "lifespan.shutdown"})
+    await task
+    assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    with pytest.raises(RuntimeError, match="not been started"):
+        _ = site.gateway.live
+    sent.clear()
+    site.gateway._settings = None  # type: ignore[assignment] # nothing can be made of that
+    await messages.put({"type": "lifespan.startup"})
+    with caplog.at_level(logging.CRITICAL, "bff"):
+        await site.gateway({"type": "lifespan"}, messages.get, send)
+    assert sent[0]["type"] == "lifespan.startup.failed"
+    await site.gateway({"type": "websocket"}, messages.get, send)
+    assert len(sent) == 1
+
+
+async def test_the_real_client_is_made_and_closed(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    gateway = make(site.registry.settings, site.registry, log=site.log)
+    async with gateway.started() as running:
+        assert running.client is not None
+        transport = httpx2.ASGITransport(gateway)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://shop.example") as client:
+            response = await client.get("/p/1", headers={"accept": "application/json"})
+            assert response.status_code == 502
+            assert json.loads(response.text)["status"] == 502
+
+
+def test_tokens_are_verified_where_the_settings_say_so(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(
+        json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]})
+    )
+    site = Site(tmp_path, identity=f"{{jwt: {{keys: {keys}}}}}")
+    assert site.gateway._identifier.tokens is not None
