@@ -60,7 +60,7 @@ def here(words: Sequence[str], ports: dict[str, int]) -> list[str]:
     """A container's command for this machine: our interpreter and scripts, the loopback address, other ports."""
     scripts = Path(sys.executable).parent
     program = {"python": sys.executable, "bff": str(scripts / "bff")}[words[0]]
-    moved = [re.sub(r"\b(8\d00)\b", lambda m: str(ports.get(m[1], m[1])), word) for word in words[1:]]
+    moved = [re.sub(r"\b([89]\d0\d)\b", lambda m: str(ports.get(m[1], m[1])), word) for word in words[1:]]
     return [program, *(word.replace("0.0.0.0", "127.0.0.1") for word in moved)]
 
 
@@ -114,7 +114,7 @@ def test_nothing_runs_as_root() -> None:
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
-        assert not {"privileged", "user", "network_mode"} & set(service), name
+        assert not {"privileged", "user"} & set(service), name
 
 
 def test_ports_agree() -> None:
@@ -131,10 +131,13 @@ def test_compose_runs_every_context_of_the_demo_where_the_gateway_looks_for_it()
         f"BFF_UPSTREAM__{name.upper()}" for name in CONTEXTS
     )
     for name in CONTEXTS:
+        registered = yaml.safe_load((ROOT / "fragments" / name / "context.yaml").read_text())["upstream"]
         port = SERVICES[name]["command"][-1]
-        assert upstreams[f"BFF_UPSTREAM__{name.upper()}"] == f"http://{name}:{port}"
-        assert SERVICES[name]["networks"] == ["contexts"]
+        assert registered == f"http://127.0.0.1:{port}"
+        assert upstreams[f"BFF_UPSTREAM__{name.upper()}"] == f"http://site:{port}"
+        assert (SERVICES[name].get("network_mode") == "service:site") is (name != "site")
         assert "ports" not in SERVICES[name]
+    assert SERVICES["site"]["networks"] == ["contexts"]
     assert COMPOSE["networks"]["contexts"] == {"internal": True}
     build = SERVICES["gateway"]["build"]
     assert build["target"] in STAGES
@@ -145,7 +148,8 @@ def test_compose_runs_every_context_of_the_demo_where_the_gateway_looks_for_it()
 @pytest.mark.parametrize("name", CONTEXTS)
 def test_a_contexts_command_and_health_check_work(name: str) -> None:
     service, (port, control) = SERVICES[name], pair()
-    ports = {"8000": port, "8100": control}
+    own = service["command"][-1]
+    ports = {own: port, str(int(own) + 100): control}
     check = here(service["healthcheck"]["test"][1:], ports)
     with running(here(service["command"], ports), control, ROOT):
         assert subprocess.run(check, check=False, timeout=10).returncode == 0
