@@ -17,7 +17,7 @@ from bff.timer import Timer
 from bff.upstream.connection import Connection
 from bff.upstream.dialer import Dialer
 from bff.upstream.exchange import REPEATABLE, Exchange, Heads, check_lines, write_head
-from bff.upstream.pool import REFUSE, WAIT, Pool
+from bff.upstream.pool import OPEN, REFUSE, WAIT, Pool
 
 WARM: Final = 1.0  # seconds a connection may have been idle to carry what must not be sent twice
 MET: Final = 1024  # upstream objects remembered; reloads make new ones
@@ -61,24 +61,21 @@ class Origin:
 
     # --- what the pool decided
 
-    def admit(self, exchange: Exchange, limit: int, now: float, *, optional: bool) -> None:
-        within = self.keep if exchange.ask.method in REPEATABLE else self.warm
-        verdict = self.pool.admit(exchange, limit, now, within, optional=optional)
-        if verdict is WAIT:
-            exchange.wait()
-        elif verdict is REFUSE:
-            exchange.refuse(Reason.CONCURRENCY, f"{self.pool.active + len(self.pool.queue)} exchanges are under way")
-        else:
-            exchange.start(verdict, now)
-
     def release(self, connection: Connection | None, now: float) -> None:
         following = self.pool.release(connection, now)
         if following is not None:
             exchange, connection = following
-            within = self.keep if exchange.ask.method in REPEATABLE else self.warm
-            exchange.start(self.pool.take(now, within) if connection is None else connection, now)
+            taken = self.pool.take(now, self.within(exchange.ask.method)) if connection is None else connection
+            if taken is OPEN:
+                exchange.open(now)
+            else:
+                exchange.send(taken, now)
         elif connection is not None and self._sweep is None:
             self._sweep = self.loop.call_later(self.keep, self._close_expired)
+
+    def within(self, method: str) -> float:
+        """Seconds a connection may have been idle to be asked this."""
+        return self.keep if method in REPEATABLE else self.warm
 
     def withdraw(self, exchange: Exchange) -> bool:
         return self.pool.withdraw(exchange)
@@ -172,7 +169,7 @@ class Client:
         self.dialer = Dialer(loop)
         self._origins: dict[tuple[str, str, int, str], Origin] = {}
         self._met: dict[int, _Met] = {}  # by identity, which is faster than by value; each keeps its upstream alive
-        self._closed = False
+        self._closed = ""  # why nothing can be asked any more
 
     def __call__(
         self,
@@ -187,21 +184,26 @@ class Client:
         """See `model.Fetch`. `connect` counts from the moment a connection is opened, everything else from the ask."""
         now = self._now()
         met = self._met.get(id(ask.upstream)) or self._meet(ask.upstream)
-        head, wrong = b"", "the client was closed" if self._closed else ""
+        origin = met.origin
+        method, wrong = ask.method, self._closed
         try:
-            head = (
-                met.heads[ask.target]
-                if ask.method == "GET"
-                else write_head(ask.method, ask.target, met.heads.authority)
-            )
+            head = met.heads[ask.target] if method == "GET" else write_head(method, ask.target, met.heads.authority)
             check_lines(ask.headers)
         except ValueError as error:
-            wrong = str(error)
-        exchange = Exchange(met.origin, ask, head, now, timeout=timeout, max_body=max_body, done=done)
+            head, wrong = b"", str(error)
+        exchange = Exchange(origin, ask, head, now, timeout=timeout, max_body=max_body, done=done)
         if wrong:
             exchange.refuse(Reason.REFUSED, wrong)
+            return exchange
+        found = origin.pool.admit(exchange, limit, now, origin.within(method), optional=optional)
+        if found is OPEN:
+            exchange.open(now)
+        elif found is WAIT:
+            exchange.wait()
+        elif found is REFUSE:
+            exchange.refuse(Reason.CONCURRENCY, f"{limit} exchanges may be under way")
         else:
-            met.origin.admit(exchange, limit, now, optional=optional)
+            exchange.send(found, now)
         return exchange
 
     def stats(self) -> dict[str, Stats]:
@@ -210,7 +212,7 @@ class Client:
 
     async def aclose(self) -> None:
         """End everything: exchanges under way fail as refused, as do all asked for later. Bounded in time."""
-        self._closed = True
+        self._closed = "the client was closed"
         await asyncio.gather(*(origin.aclose() for origin in self._origins.values()))
         await self.dialer.aclose()
 

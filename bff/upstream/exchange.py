@@ -17,7 +17,6 @@ from typing import Final, Literal, Protocol
 from bff.model import Ask, Failure, Reason, Reply, Timeout, Timing
 from bff.timer import Due, Timer
 from bff.upstream.connection import Connection, Headers
-from bff.upstream.pool import OPEN, Verdict
 
 REPEATABLE: Final = frozenset({"GET", "HEAD"})  # sent once more where a kept connection ended unheard (RFC 9112 §9.3.1)
 _METHOD: Final = re.compile(r"(?!CONNECT$)[A-Z]+").fullmatch
@@ -144,19 +143,13 @@ class Exchange:
     def wait(self) -> None:
         self._arm(self._due())
 
-    def start(self, connection: Connection | Literal[Verdict.OPEN], now: float) -> None:
-        """It holds a place now."""
-        if now != self._since:
-            self._queued = now - self._since
-        if connection is OPEN:
-            self._dial(now)
-        else:
-            self._send(connection, now)
-
-    def _send(self, connection: Connection, now: float) -> None:
+    def send(self, connection: Connection, now: float) -> None:
+        """It holds a place, and this connection is its own until it ends."""
         self._connection = connection
         if now != self._since:
             self._connected = now - self._since
+            if not self._dial_due:
+                self._queued = self._connected
         if self._bucket is None:
             timeout = self._timeout
             soonest = timeout.first_byte if timeout.first_byte < timeout.total else timeout.total  # noqa: FURB136 - hot
@@ -170,7 +163,10 @@ class Exchange:
             request = self._head + ask.headers + b"\r\n"
         connection.ask(self, request, method == "HEAD", bool(body), self._max_body)
 
-    def _dial(self, now: float) -> None:
+    def open(self, now: float) -> None:
+        """It holds a place, and a connection is opened for it."""
+        if not self._dial_due:
+            self._queued = now - self._since
         within = self._timeout.connect
         self._dial_due = now + within
         self._dialling = self._home.dial(self, within)
@@ -189,7 +185,7 @@ class Exchange:
         elif not dialling.result().fit:
             self.failed(Reason.CONNECT, "the connection was closed before it was used")
         else:
-            self._send(dialling.result(), self._home.now())
+            self.send(dialling.result(), self._home.now())
 
     # --- what its connection tells
 
@@ -222,7 +218,7 @@ class Exchange:
         if connection.used and not seen and not self._retried and self.ask.method in REPEATABLE:
             self._retried = True
             self._connection = None
-            self._dial(self._home.now())
+            self.open(self._home.now())
         else:
             self.failed(Reason.TORN, detail)
 
