@@ -7,9 +7,11 @@ never fires early and at most one tick (and the loop's own lag) late. Standard l
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+_LOG: Final = logging.getLogger("bff")
 TICK: Final = 0.01  # seconds; a page's slots end 50 ms before its deadline, so a tick late is still in time
 
 
@@ -80,4 +82,7 @@ class Timer:
         for tick in sorted(due):
             bucket = self._buckets.pop(tick)
             while bucket:  # a callback may disarm its neighbours
-                bucket.pop().call()
+                try:
+                    bucket.pop().call()
+                except Exception:  # noqa: BLE001 - whoever it was, the others keep their deadlines
+                    _LOG.exception("a deadline's callback failed")

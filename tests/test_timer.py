@@ -2,6 +2,7 @@ import asyncio
 from functools import partial
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,3 +81,18 @@ def test_a_passed_time_fires_in_the_next_tick() -> None:
 def test_closing_an_idle_timer_is_nothing() -> None:
     _, timer = made()
     timer.close()
+
+
+def test_a_callback_that_fails_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    loop, timer = made()
+    fired: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    for _ in range(3):
+        timer.at(0.1, fail)
+        timer.at(0.1, lambda: fired.append("x"))
+    loop.advance(1)
+    assert fired == ["x"] * 3
+    assert caplog.text.count("a deadline's callback failed") == 3

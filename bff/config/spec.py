@@ -64,9 +64,7 @@ class Param(Section):
     ] = None  # fmt: skip
     many: Annotated[Boolean, Field(description="Whether it may be given more than once.")] = False
     max: Annotated[Integer, Field(ge=1, le=1000, description="How many values `many` allows.")] = 100
-    example: Annotated[
-        Text, Field(description="A valid value, for `bff check` and for people.")
-    ] = ""
+    example: Annotated[Text, Field(description="A valid value, for `bff check` and for people.")] = ""
     source: Annotated[
         Literal["", "principal"], Field(alias="from", description="principal: filled by the gateway, never by a client.")
     ] = ""  # fmt: skip
