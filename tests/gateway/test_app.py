@@ -67,7 +67,7 @@ class Site:
     async def answer(self, target: str, body: bytes = b"<p>x</p>", status: int = 200, **headers: str) -> None:
         """Answer the exchange for a target as soon as it is asked for."""
         await until(lambda: any(flown.ask.target == target for flown in self.upstreams.open), f"a request for {target}")
-        self.upstreams.to(target).reply(body, status, **headers)
+        self.upstreams.to(target).reply(body, status, b"text/html", **headers)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_a_page_over_any_asgi_server(site: Site) -> None:
 
 
 async def test_what_needs_no_waiting_is_answered_at_once(site: Site) -> None:
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "method": "GET",
         "path": "/plain",
