@@ -7,8 +7,9 @@ ended. Writers do no I/O and keep no time.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bff.markup.patch import CLOSE, MARK_END, PATCH_END, bare, mark, patch, sandbox
 from bff.model import Clock, Hole, Markup, Outcome, Result, Slot
@@ -24,6 +25,15 @@ class Writer(Protocol):
 
     def advance(self) -> bytes:
         """What can be sent now; b"" where something must be waited for first."""
+
+
+_TAG: Final = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
+
+
+def language(locale: str) -> bytes:
+    """The first language tag of a locale, or of an Accept-Language header that stands for one (RFC 5646); b"" for none."""
+    match = _TAG.match(locale)
+    return match[0].encode() if match is not None else b""
 
 
 class HtmlWriter:
@@ -52,7 +62,7 @@ class HtmlWriter:
         self._marked = 0
         self._out: list[bytes] = []
         self._inside: tuple[int, ...] = ()
-        self._lang = composition.visit.locale.encode()
+        self._lang = language(composition.visit.locale)
         self.complete = False
 
     def advance(self) -> bytes:

@@ -1,11 +1,12 @@
 import json
 from typing import Any
 
+import pytest
 from selectolax.lexbor import LexborHTMLParser
 
 from bff.model import NONCE, Hole
 from bff.page.compose import Composition
-from bff.page.wire import HtmlWriter, JsonWriter, NdjsonWriter
+from bff.page.wire import HtmlWriter, JsonWriter, NdjsonWriter, language
 from tests.build import World, document, fragment, int_param, page, slot
 
 A, B = fragment("shop/a"), fragment("shop/b")
@@ -313,3 +314,11 @@ def test_a_sandboxed_fragment_is_a_frame() -> None:
     out = writer.advance()
     assert b'<iframe sandbox="allow-scripts" src="/_bff/fragments/shop/a" title="shop/a"></iframe>' in out
     assert b"<script>1" not in out
+
+
+@pytest.mark.parametrize(
+    ("locale", "tag"),
+    [("en", b"en"), ("pt-BR", b"pt-BR"), ("de-ch,de;q=0.9", b"de-ch"), ('"><script>', b""), ("*", b""), ("", b"")],
+)
+def test_nothing_but_a_language_tag_stands_in_lang(locale: str, tag: bytes) -> None:
+    assert language(locale) == tag
