@@ -46,13 +46,14 @@ _DROPPED: Final = 1 << 30  # a fact beside those of `Open`: the content is left 
 _WORK: Final = 10_000_000  # steps that a parser may be made to walk up its stack: a twentieth of a second
 _COPIES: Final = 100_000  # formatting elements that it may be made to open again: a tenth of a second
 
+BOM: Final = "\ufeff"  # at its start it would be a byte order mark, to whoever decodes the body by itself
 _REFERENCES: Final = 50_000  # nh3's time grows with the square of these in one text: below half a second
 _FEW: Final = 300  # tags that cannot be made to cost much
 
 
 def repaired(body: bytes, *, trust: Trust, embeds: tuple[str, ...], head: bool) -> Markup:
     """The body, made to satisfy the check. Linear in its size; never raises; text that cannot be kept is left out."""
-    text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").replace("\0", "\ufffd").encode()
+    text = body.decode(errors="replace").lstrip(BOM).replace("\0", "\ufffd").encode()
     if trust == "sanitized":
         text = _sanitized(balanced(text))
     else:
@@ -150,7 +151,7 @@ def balanced(text: bytes, embeds: tuple[str, ...] = ()) -> bytes:
     for index, match in enumerate(matches):
         balance.take(index, match[0])
     balance.close(len(balance.stack))
-    return b"".join(balance.out)
+    return b"".join(balance.out).decode().lstrip(BOM).encode()  # what stood before them may have been left out
 
 
 def _strict(text: bytes) -> Iterator[bytes]:

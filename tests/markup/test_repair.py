@@ -37,6 +37,8 @@ REPAIRED = [
     (b"<svg><p>x</svg>", b"<svg></svg><p>x</p>"),
     (b"a\0b\xff", "a�b�".encode()),
     (b"\xef\xbb\xbfa", b"a"),
+    (b"\xef\xbb\xbf\xef\xbb\xbfa", b"a"),
+    (b"<!doctype html>\xef\xbb\xbfa", b"a"),
     (b"", b""),
 ]
 # reference lists of hostile fragments: markers, breakouts, unclosed raw text, page-wide elements, mutation by re-parsing
