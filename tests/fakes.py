@@ -32,6 +32,7 @@ class _Server(uvicorn.Server):
 def listener() -> socket.socket:
     """A listening loopback socket on a free port: connections queue from now on, so nobody has to wait for a server."""
     sock = socket.socket()
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", 0))
     sock.listen(128)

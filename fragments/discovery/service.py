@@ -372,6 +372,7 @@ class Server(uvicorn.Server):
     async def start(self) -> asyncio.Task[None]:
         self.listening = asyncio.Event()
         bound = socket.create_server((self.config.host, self.config.port), backlog=1024)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it; asyncio forgets them
         task = asyncio.create_task(self.serve([bound]))
         await self.listening.wait()
         return task
