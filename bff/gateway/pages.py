@@ -260,6 +260,7 @@ class Pages:
             path=turn.path,
         )
         made.status, made.extra, made.before = status, more[1:], composition.ended()
+        composition.dissolve()
         self._start(made)
         return made
 
@@ -354,6 +355,7 @@ class Pages:
             principal=turn.visit.principal is not None,
             disconnected=turn.lost,
         )
+        composition.dissolve()
         self._telemetry.page(report)
         if self.witness is not None:
             self.witness(report)

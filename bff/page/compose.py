@@ -176,6 +176,11 @@ class Composition:
                 wait.leave()
         self.wake()
 
+    def dissolve(self) -> None:
+        """The page is over: let go of its slots, which refer back to it. Cycles would wait for the garbage collector."""
+        self.slots = []
+        self.arrived = []
+
     # --- telling ------------------------------------------------------------------------------------------------------
 
     def ended(self) -> tuple[Ended, ...]:

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import json
 import re
 from collections.abc import Callable
@@ -443,3 +444,34 @@ async def test_a_policy_that_only_reports() -> None:
     policy = head[b"content-security-policy-report-only"]
     assert b"img-src 'self' data: https: https://img.example" in policy
     assert policy.endswith(b"; report-uri /csp")
+
+
+async def test_a_page_leaves_no_garbage_behind() -> None:
+    site = Site(page(PRIMARY, error=ERROR))
+    gc.collect()
+    gc.disable()
+    try:
+        for path in ("/main", "/side"):
+            asked = await site.ask().settle()
+            for flown in site.world.upstreams.open:
+                flown.reply(b"<p>x</p>") if flown.ask.target == path else flown.fail()
+            await asked.settle()
+            for flown in site.world.upstreams.open:
+                flown.reply(b"<p>x</p>")
+            await asked.settle()
+            assert asked.done
+            site.ask()
+        del asked, flown
+        kinds = _unreachable()
+    finally:
+        gc.enable()
+    assert kinds.isdisjoint({"Composition", "Running", "Turn", "HtmlWriter", "Wait", "Flight"})
+
+
+def _unreachable() -> set[str]:
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    kinds = {type(each).__name__ for each in gc.garbage}
+    gc.set_debug(0)
+    gc.garbage.clear()
+    return kinds
