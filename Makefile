@@ -3,7 +3,7 @@
 PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
-DEBIAN := chromium firefox-esr fonts-dejavu-core
+DEBIAN := chromium firefox-esr fonts-dejavu-core libatomic1 # the last for the browsers' driver
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
