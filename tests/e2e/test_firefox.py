@@ -43,6 +43,8 @@ async def test_nothing_moves_while_fragments_arrive(shop: Shop, tab: Tab) -> Non
     await tab.goto(f"{shop.gateway.origin}/page")
     await shown(tab, "the end")
     before = await tab.evaluate(where)
+    await tab.goto("about:blank")  # or the first look at the second page might still see the first
+    await seen(tab, "location.href == 'about:blank'")
     await shop.watch(tab)
     assert await tab.evaluate(where) == before
 
