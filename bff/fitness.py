@@ -15,6 +15,7 @@ from bff.model import Context, Page, Upstream
 from bff.registry import World
 from bff.units import show_duration
 
+INACTIVE_POLICY: Final = ("retry.", "hedge.", "breaker.", "cache.pull")
 LONG: Final = 2.0  # seconds; the contract's default deadline, beyond which readers leave
 
 
@@ -22,6 +23,7 @@ def rules(world: World, ceilings: Mapping[str, object]) -> Iterator[Finding]:
     """Findings of all rules, in the order of pages and contexts."""
     for linked in explain.slots(world, ceilings):
         yield from _budget(world, linked)
+        yield from _inactive(world, linked)
     for page in world.pages.values():
         yield from _deadline(world, page)
     yield from _upstreams(world)
@@ -39,6 +41,23 @@ def _budget(world: World, linked: explain.Linked) -> Iterator[Finding]:
             f"longer than the page's deadline of {show_duration(page.deadline)}",
             remedy=f'write timeout.total="{show_duration(max(page.deadline - 0.5, page.deadline / 2))}" on the slot',
             severity="warning",
+        )
+
+
+def _inactive(world: World, linked: explain.Linked) -> Iterator[Finding]:
+    """What a slot may say already, and no machinery of this version heeds."""
+    slot = linked.slot
+    said = [name for name in ("refresh", "live", "more") if getattr(slot, name)]
+    said += [f'load="{slot.load}"'] if slot.load in ("visible", "click") else []
+    said += [key for key in slot.policy if key.startswith(INACTIVE_POLICY)]
+    for name in said:
+        yield _finding(
+            linked.page,
+            world.places[f"shell:{linked.page.name}:{slot.index}"],
+            code="not-yet-active",
+            message=f"{name} on a slot of {slot.fragment} is not yet active",
+            remedy="it is checked, and has no effect",
+            severity="note",
         )
 
 

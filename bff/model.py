@@ -435,11 +435,9 @@ class Result:
     timing: Timing | None = None  # of the upstream exchange, where this slot's wait had one
     detail: str = ""  # for people: overlay, log, waterfall
     retry_after: int | None = None
-    next: str = ""  # URL of the gateway
     tags: tuple[str, ...] = ()
     location: str = ""  # a primary's redirect, as the upstream wrote it
     cookies: tuple[bytes, ...] = ()  # Set-Cookie values of a primary, before `grant`
-    headers: tuple[tuple[bytes, bytes], ...] = ()  # of the upstream's answer, where a primary's are needed
     left: float = 0.0  # seconds of freshness left
     cache: str = ""  # the RFC 9211 member for Cache-Status
     etag: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bff.errors import Finding
@@ -61,3 +63,20 @@ def test_defaults_are_fit() -> None:
     lines = slot("shop/lines", kind="primary")
     made = world(built("shop", fragment("shop/lines", policy=DEFAULTS), page("shop/cart", lines)))
     assert found(made) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"refresh": "30s"}, ["refresh"]),
+        ({"live": True, "more": "click"}, ["live", "more"]),
+        ({"load": "visible"}, ['load="visible"']),
+        ({"load": "client"}, []),
+        ({"policy": {"retry.extra": "0", "timeout.total": "1s"}}, ["retry.extra"]),
+    ],
+)
+def test_what_a_slot_says_in_vain_is_told(more: dict[str, Any], said: list[str]) -> None:
+    lines = slot("shop/lines", **more)
+    notes = found(world(built("shop", fragment("shop/lines"), page("shop/cart", lines))))
+    assert [(each.code, each.severity) for each in notes] == [("not-yet-active", "note")] * len(said)
+    assert [each.message.partition(" on a slot")[0] for each in notes] == said

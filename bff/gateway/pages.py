@@ -13,7 +13,7 @@ from typing import Any, Final
 from bff.gateway.identity import Identity
 from bff.gateway.overlay import overlay
 from bff.gateway.problems import Answer, Fields, problem
-from bff.gateway.request import Form, Ids, Locales, accepts_html, form, ids, ordered, picked
+from bff.gateway.request import Form, Ids, Locales, accepts_html, form, ids, ordered, picked, takes_html
 from bff.model import Clock, Ended, Outcome, Reason, Report, Result, Telemetry
 from bff.page.call import Visit
 from bff.page.compose import Composition, Running
@@ -54,7 +54,7 @@ class Turn:
     writer: Writer
     began: float
     ordered: bool
-    html: bool
+    html: bool  # an error may be a page
     status: int = 200
     extra: Fields
     first_byte: float = 0.0
@@ -147,7 +147,7 @@ class Pages:
             began,
             method=scope["method"],
             in_order=wanted == "html" and ordered(found, query),
-            html=wanted == "html",
+            html=takes_html(found.get(b"accept", b"*/*")),
             path=scope["path"],
         )
         self._start(turn)
@@ -245,9 +245,9 @@ class Pages:
         if status == 503:
             more.append((b"retry-after", b"%d" % (result.retry_after or 1)))
         planned = composition.planned.error
-        if planned is None or turn.form != "html":
+        if planned is None or not turn.html:
             detail = f"The main part of this page is not available ({result.reason.value})."
-            return problem(status, detail, html=turn.html and turn.form == "html", headers=more)
+            return problem(status, detail, html=turn.html, headers=more)
         made = self._turn(
             planned,
             turn.visit,

@@ -47,7 +47,7 @@ class Connection(Turns, HttpToolsProtocol):
 
     # --- the transport ------------------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # narrower: TCP and unix sockets only
         shared = self.shared
         self.transport = transport
         if len(shared.connections) >= shared.capacity:

@@ -108,7 +108,12 @@ def ordered(found: dict[bytes, bytes], query: bytes) -> bool:
 
 def accepts_html(scope: Any) -> bool:
     """Whether the client takes HTML for an error: it names text/html or anything at all."""
-    accept = picked(scope["headers"]).get(b"accept", b"*/*")
+    return takes_html(picked(scope["headers"]).get(b"accept", b"*/*"))
+
+
+@lru_cache(maxsize=1024)
+def takes_html(accept: bytes) -> bool:
+    """`accepts_html` of an Accept header's value."""
     return form(accept) == "html" and (b"text/html" in accept or b"*/*" in accept or b"text/*" in accept)
 
 

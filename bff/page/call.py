@@ -9,6 +9,7 @@ from typing import Any
 
 from bff.model import Fragment, Headers, Param, Policy
 from bff.rules import keys
+from bff.rules.cookies import cookies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,14 +54,8 @@ class Visit:
 
     @cached_property
     def cookies(self) -> Mapping[str, str]:
-        """Cookies by name, the first of duplicates (RFC 6265 §5.4 sends the most specific first)."""
-        found: dict[str, str] = {}
-        for line in (value for name, value in self.fields if name == b"cookie"):
-            for pair in line.decode("latin-1").split(";"):
-                name, equals, text = pair.strip().partition("=")
-                if equals and name:
-                    found.setdefault(name, text)
-        return found
+        found = cookies(value for name, value in self.fields if name == b"cookie")
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in found.items()}
 
 
 def typed(params: Mapping[str, Param], values: keys.Values) -> dict[str, Any]:

@@ -206,7 +206,6 @@ def line(running: Running, result: Result, *, final: bool = True) -> dict[str, A
     fragment, call = running.plan.fragment, running.call
     source = "" if fragment is None else fragment.source
     html = _html(result.markup) if result.markup is not None and source != "json" else None
-    assets = fragment.assets if fragment is not None else None
     found = {
         "slot": running.plan.number,
         "as": running.plan.slot.key,
@@ -219,9 +218,7 @@ def line(running: Running, result: Result, *, final: bool = True) -> dict[str, A
         "ms": round(result.seconds * 1000, 1),
         "html": html,
         "data": json.loads(result.data) if result.data is not None and source == "json" else None,
-        "assets": {"css": list(assets.css), "js": list(assets.js)} if assets and (assets.css or assets.js) else None,
         "src": call.src if call is not None and result.outcome is Outcome.PENDING else None,
-        "next": result.next or None,
         "tags": list(result.tags) or None,
         "retry_after": result.retry_after,
         "parent": running.parent.plan.number if running.parent is not None else None,

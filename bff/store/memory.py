@@ -40,9 +40,6 @@ class MemoryStore:
             self._evicted("too_large")
             self._cache.pop(entry.key, None)
 
-    def drop(self, key: str) -> None:
-        self._cache.pop(key, None)
-
     def expire(self, chosen: Callable[[Entry], bool]) -> int:
         """Drop every entry that `chosen` names; returns how many."""
         keys = [key for key, entry in self._cache.items() if chosen(entry)]

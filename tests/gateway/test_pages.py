@@ -188,6 +188,10 @@ async def test_without_an_error_shell_it_is_a_small_page_or_a_problem() -> None:
     await asked.settle()
     assert asked.status == 502
     assert asked.headers[b"content-type"] == b"text/html; charset=utf-8"
+    asked = await site.ask(accept="image/png").settle()
+    site.world.upstreams.to("/main").fail()
+    await asked.settle()
+    assert asked.headers[b"content-type"] == b"application/problem+json"
     asked = await site.ask(accept="application/json").settle()
     site.world.upstreams.to("/main").fail()
     await asked.settle()

@@ -33,13 +33,12 @@ def entry(key: str, size: int = 1000, principal: str | None = None) -> Entry:
     )
 
 
-def test_what_was_put_is_there_until_it_is_dropped() -> None:
+def test_what_was_put_is_there_until_it_is_expired() -> None:
     store = MemoryStore(10_000)
     one = entry("one")
     store.put(one)
     assert store.get("one") is one
-    store.drop("one")
-    store.drop("one")
+    assert store.expire(lambda each: each is one) == 1
     assert store.get("one") is None
     assert (store.entries, store.bytes) == (0, 0)
 

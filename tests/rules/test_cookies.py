@@ -1,6 +1,6 @@
 import pytest
 
-from bff.gateway.cookies import cookies
+from bff.rules.cookies import cookies
 
 
 @pytest.mark.parametrize(
