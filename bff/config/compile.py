@@ -84,11 +84,6 @@ def compile_declared(name: str, param: spec.Param) -> Param:
     )  # fmt: skip
 
 
-def compile_params(declared: Mapping[str, spec.Param]) -> dict[str, Param]:
-    """All parameters of a fragment, or of a page's query. `Misfit` as above; a manifest that was read has none."""
-    return {name: compile_declared(name, param) for name, param in declared.items()}
-
-
 def _default(
     parse: Callable[[str], str | None], texts: tuple[str, ...] | None, *, many: bool, most: int
 ) -> tuple[str, ...]:

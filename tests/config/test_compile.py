@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bff.config.compile import (
     Misfit,
+    compile_declared,
     compile_param,
-    compile_params,
     parse_path,
     parse_pattern,
     parse_route,
@@ -81,9 +81,9 @@ def test_defaults_are_canonical_and_make_a_parameter_optional() -> None:
 
 
 def test_declared_parameters_compile() -> None:
-    params = compile_params({"user": Declared.model_validate({"from": "principal"}), "n": Declared(type="int", ge="3")})
-    assert params["user"].principal
-    assert (params["n"].parse("2"), params["n"].parse("3"), params["n"].name) == (None, "3", "n")
+    assert compile_declared("user", Declared.model_validate({"from": "principal"})).principal
+    number = compile_declared("n", Declared(type="int", ge="3"))
+    assert (number.parse("2"), number.parse("3"), number.name) == (None, "3", "n")
 
 
 def test_a_pattern_takes_linear_time() -> None:
