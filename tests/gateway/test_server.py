@@ -101,17 +101,31 @@ def test_sigint_leaves_and_sighup_reloads() -> None:
     assert reloaded == ["yes"]
 
 
+class Watched(Drain):
+    """A drain that tells when it begins: two signals pending together are delivered by number, not in the order sent."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        super().__init__()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "draining" and value:
+            self.begun.set()
+
+
 def test_a_second_signal_ends_at_once() -> None:
-    app = App(waits=True)
+    app, drain = App(waits=True), Watched()
 
     def visit(url: str) -> None:
         background(ask, url)
         app.asked.wait(10)
         kill(signal.SIGTERM)
+        drain.begun.wait(10)
         kill(signal.SIGINT)
 
     with pytest.raises(SystemExit) as caught:
-        run(app, settings=Settings(), ready=lambda url: background(visit, url))
+        run(app, settings=Settings(), drain=drain, ready=lambda url: background(visit, url))
     assert caught.value.code == 128 + signal.SIGINT
 
 
