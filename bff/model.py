@@ -456,6 +456,21 @@ class Telemetry(Protocol):
     def shed(self, limit: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """What of the store no longer counts: the entries with a tag, of a fragment, of a context, or all of them.
+
+    `soft` marks them stale and keeps them for `stale_if_error`; else they are gone. `principal` confines it to the private
+    entries of one principal, `context` a tag to the entries of one context ("" where it holds for all).
+    """
+
+    kind: Literal["tag", "fragment", "context", "all"]
+    value: str = ""
+    soft: bool = False
+    context: str = ""
+    principal: str | None = None
+
+
 Clock = Callable[[], float]
 Headers = Sequence[tuple[bytes, bytes]]
 
