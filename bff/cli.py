@@ -100,7 +100,7 @@ def run(
     log_format: str | None,
     dev: bool,
 ) -> None:
-    from bff.gateway import app as gateway  # noqa: PLC0415 - the other commands start without a server
+    from bff.gateway import process as gateway  # noqa: PLC0415 - the other commands start without a server
 
     with plainly():
         chosen = choose(config, fragments).listening(host, port)
@@ -323,7 +323,7 @@ def _header(text: str) -> tuple[bytes, bytes]:
 
 
 async def _rendered(chosen: Chosen, registry: Registry, path: str, headers: list[tuple[bytes, bytes]]) -> Rendered:
-    from bff.gateway import app as gateway  # noqa: PLC0415 - as above
+    from bff.gateway import process as gateway  # noqa: PLC0415 - as above
     from bff.gateway.logs import Log  # noqa: PLC0415 - as above
 
     made = gateway.make(chosen.settings, registry, log=Log(access=False))  # never started: the waterfall tells it all

@@ -10,8 +10,9 @@ import httpx2
 import pytest
 
 from bff.config.settings import read_settings
-from bff.gateway.app import Gateway, make
+from bff.gateway.app import Gateway
 from bff.gateway.logs import Log
+from bff.gateway.process import make
 from bff.registry import Registry
 from tests.build import Upstreams
 from tests.fakes import until
@@ -226,7 +227,7 @@ async def test_the_lifespan(site: Site, caplog: pytest.LogCaptureFixture) -> Non
     with pytest.raises(RuntimeError, match="not been started"):
         _ = site.gateway.live
     sent.clear()
-    site.gateway._settings = None  # type: ignore[assignment] # nothing can be made of that
+    site.gateway.settings = None  # type: ignore[assignment] # nothing can be made of that
     await messages.put({"type": "lifespan.startup"})
     with caplog.at_level(logging.CRITICAL, "bff"):
         await site.gateway({"type": "lifespan"}, messages.get, send)
@@ -253,4 +254,4 @@ def test_tokens_are_verified_where_the_settings_say_so(tmp_path: Path) -> None:
         json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]})
     )
     site = Site(tmp_path, identity=f"{{jwt: {{keys: {keys}}}}}")
-    assert site.gateway._identifier.tokens is not None
+    assert site.gateway.identifier.tokens is not None

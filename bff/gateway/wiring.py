@@ -1,0 +1,92 @@
+"""What lives as long as the application runs, made and wired in one place: client, store, resolver, pages, posts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bff.config.settings import Settings
+from bff.gateway.pages import Pages
+from bff.gateway.posts import Posts
+from bff.markup.check import Checker
+from bff.model import Fetch
+from bff.page.plan import Csp, Planner
+from bff.page.resolve import Resolver
+from bff.registry import Registry, World
+from bff.store.memory import MemoryStore
+from bff.timer import Timer
+from bff.upstream.client import Client
+from bff.upstream.sources.html import HtmlSource
+from bff.upstream.sources.json import JsonSource
+
+if TYPE_CHECKING:
+    from bff.gateway.app import Gateway
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """What lives while the application does, on its loop."""
+
+    timer: Timer
+    fetch: Fetch
+    client: Client | None
+    store: MemoryStore
+    checker: Checker
+    resolver: Resolver
+    pages: Pages
+    posts: Posts
+
+
+def wire(gateway: Gateway) -> Running:
+    """Make what serves requests, on the running loop."""
+    settings, loop = gateway.settings, asyncio.get_running_loop()
+    timer = Timer(loop)
+    client = None
+    if gateway.given is None:
+        client = Client(loop, timer, idle=settings.limits.upstream_idle, header_bytes=settings.limits.header_bytes)
+    fetch: Fetch = gateway.given if gateway.given is not None else client  # type: ignore[assignment] # one of the two is there
+    store = MemoryStore(settings.memory, gateway.telemetry.evicted)
+    checker = Checker()
+    resolver = Resolver(
+        store=store,
+        fetch=fetch,
+        sources={"html": HtmlSource(checker), "json": JsonSource(checker)},
+        checker=checker,
+        timer=timer,
+        telemetry=gateway.telemetry,
+        clock=time.monotonic,
+        wall=time.time,
+    )
+    pages = Pages(
+        planner=planner(gateway.registry, settings, gateway.registry.world),
+        resolver=resolver,
+        timer=timer,
+        telemetry=gateway.telemetry,
+        clock=time.monotonic,
+        identify=gateway.identifier.identify,
+        trusted=gateway.identifier.proxies.trust,
+        locales=gateway.locales,
+        logs_slots=settings.logging.access or gateway.dev,
+        dev=gateway.dev,
+    )
+    posts = Posts(fetch=fetch, store=store, telemetry=gateway.telemetry)
+    return Running(
+        timer=timer,
+        fetch=fetch,
+        client=client,
+        store=store,
+        checker=checker,
+        resolver=resolver,
+        pages=pages,
+        posts=posts,
+    )
+
+
+def planner(registry: Registry, settings: Settings, world: World) -> Planner:
+    """What finds pages and plans them, over these registrations."""
+    own = settings.csp
+    csp = Csp(own.add, own.report_uri, own.mode == "enforce")
+    accept = {"html": "text/html", "json": "application/json"}
+    return Planner(world.pages, world.fragments, accept=accept, ceilings=registry.settings.ceilings, csp=csp)
