@@ -47,6 +47,12 @@ class Chosen:
         address = (f"[{bare}]" if ":" in bare else bare) or known_host
         return self.having(listen=f"{address}:{port or known_port}")
 
+    def working(self, workers: int | None) -> Chosen:
+        """The same with this number of workers. Raises `Unusable` where they could share nothing."""
+        if workers is not None and workers > 1 and self.settings.store == "memory://":
+            raise Unusable(f"{workers} workers cannot share memory://; set store: sqlite:///var/bff.sqlite in bff.yaml")
+        return self if workers is None else self.having(workers=workers)
+
     def trusting_us(self) -> Chosen:
         """The same believing identity headers of requests made in this process."""
         return self.having(trusted_proxies=(*self.settings.trusted_proxies, "127.0.0.1"))

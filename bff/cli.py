@@ -104,7 +104,7 @@ def run(
 
     with plainly():
         chosen = choose(config, fragments).listening(host, port)
-        chosen = chosen.having(workers=workers or chosen.settings.workers)
+        chosen = chosen.working(workers)
         gateway.serve(chosen.settings, env=chosen.env, config=chosen.config, dev=dev, log_format=log_format)
 
 

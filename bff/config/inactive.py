@@ -41,7 +41,6 @@ CONTEXT: Final = (
 )
 OPERATOR: Final = (
     Row("store"),
-    Row("workers"),
     Row("secret"),
     Row("limits/render"),
     Row("events"),

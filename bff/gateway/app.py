@@ -20,6 +20,7 @@ from bff.gateway.closing import closing
 from bff.gateway.identity import Identifier
 from bff.gateway.logs import Log
 from bff.gateway.pages import send_answer
+from bff.gateway.peers import Peers
 from bff.gateway.problems import Answer, problem
 from bff.gateway.request import Locales, accepts_html, ids, picked
 from bff.gateway.state import Drain
@@ -67,6 +68,7 @@ class Gateway:
         dev: bool = False,
         fetch: Fetch | None = None,
         drain: Drain | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.settings = settings
         self.registry = registry
@@ -77,6 +79,7 @@ class Gateway:
         self.given = fetch
         self.locales = Locales(settings.locales)
         self.drain = drain if drain is not None else Drain()
+        self._peers = peers
         self.running: Running | None = None
         self._tasks: TaskGroup | None = None
         self._system = system(self)
@@ -113,6 +116,11 @@ class Gateway:
             raise RuntimeError("the application has not been started")
         return self.running
 
+    async def numbers(self) -> bytes:
+        """The metrics of this gateway, all its workers together."""
+        own = self.telemetry.exposition()
+        return own if self._peers is None else await self._peers.summed(own)
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
@@ -139,6 +147,8 @@ class Gateway:
                 self._tasks = tasks
                 self.identifier.start(remote.get_json)
                 self.telemetry.start(asyncio.get_running_loop())
+                if self._peers is not None:
+                    await self._peers.start(self.telemetry.exposition)
                 if self.settings.watch:
                     tasks.start_soon(self.registry.watch, self._changed)
                 yield running
@@ -146,6 +156,8 @@ class Gateway:
         finally:
             self._tasks = None
             self.telemetry.close()
+            if self._peers is not None:
+                await self._peers.aclose()
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self.identifier.aclose()
             running.resolver.close()

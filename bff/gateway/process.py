@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+import socket
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bff.config.settings import Settings
 from bff.gateway.app import Gateway
 from bff.gateway.identity import Identifier, Rules, Tokens
 from bff.gateway.logs import Log
-from bff.gateway.server import run
+from bff.gateway.peers import Peers
+from bff.gateway.server import bind, opened, run, url
 from bff.gateway.state import Drain
 from bff.gateway.telemetry import Counters, Gauges
+from bff.gateway.workers import Supervisor, reserve
 from bff.model import Fetch
 from bff.registry import Registry, World
 
@@ -21,31 +25,76 @@ def serve(
     settings: Settings, *, env: Mapping[str, str], config: Path | None, dev: bool = False, log_format: str | None = None
 ) -> None:
     """Run the gateway until a signal ends it: `bff serve`, and with `dev` `bff dev`."""
-    registry = Registry(settings, env, config=config)
     log = Log(
         form="console" if (log_format or settings.logging.format) == "console" else "json",
         access=settings.logging.access,
     )
-    log.start()
-    try:
-        gateway = make(settings, registry, log=log, dev=dev)
-        for finding in registry.load().findings:
-            log.finding(finding)
-        _settle_down()
-        run(
-            gateway,
-            settings=settings,
-            drain=gateway.drain,
-            telemetry=gateway.telemetry,
-            on_reload=gateway.reload,
-            ready=lambda url: log.event(
-                "ready", url=url, pages=len(registry.world.pages), fragments=len(registry.world.fragments)
-            ),
-            dev=dev,
-        )
-        log.event("stopped")
-    finally:
-        log.close()
+    process = _Process(settings, env, config, log, dev=dev)
+    if settings.workers == 1:
+        process.serve()
+        return
+    listen, held = opened(settings.listen, reserve)
+    with tempfile.TemporaryDirectory(prefix="bff-") as folder:
+
+        def work(index: int, ready: Callable[[], None]) -> None:
+            process.serve(bind(listen, shared=True), Peers(Path(folder), index, settings.workers), ready)
+
+        def all_ready() -> None:
+            log.event("ready", url=url(held), workers=settings.workers)
+
+        code = Supervisor(settings.workers, work, log=log, ready=all_ready).run()
+    log.event("stopped")
+    log.flush()
+    if code:
+        raise SystemExit(code)
+
+
+class _Process:
+    """One process that serves: the only one, or a worker."""
+
+    def __init__(self, settings: Settings, env: Mapping[str, str], config: Path | None, log: Log, *, dev: bool) -> None:
+        self._settings = settings
+        self._registry = Registry(settings, env, config=config)
+        self._log = log
+        self._dev = dev
+
+    def serve(
+        self,
+        listener: socket.socket | None = None,
+        peers: Peers | None = None,
+        ready: Callable[[], None] | None = None,
+    ) -> None:
+        """Serve until a signal ends it; a worker is given its socket, its peers and whom to tell that it is ready."""
+        log, registry = self._log, self._registry
+        log.start()
+        try:
+            gateway = make(self._settings, registry, log=log, dev=self._dev, peers=peers)
+            for finding in registry.load().findings:
+                if peers is None or peers.first:
+                    log.finding(finding)
+            _settle_down()
+
+            def told(url: str) -> None:
+                if ready is not None:
+                    ready()
+                    return
+                world = registry.world
+                log.event("ready", url=url, pages=len(world.pages), fragments=len(world.fragments))
+
+            run(
+                gateway,
+                settings=self._settings,
+                drain=gateway.drain,
+                telemetry=gateway.telemetry,
+                on_reload=gateway.reload,
+                ready=told,
+                dev=self._dev,
+                listener=listener,
+            )
+            if peers is None:
+                log.event("stopped")
+        finally:
+            log.close()
 
 
 def _settle_down() -> None:
@@ -58,7 +107,15 @@ def _settle_down() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def make(settings: Settings, registry: Registry, *, log: Log, dev: bool = False, fetch: Fetch | None = None) -> Gateway:
+def make(
+    settings: Settings,
+    registry: Registry,
+    *,
+    log: Log,
+    dev: bool = False,
+    fetch: Fetch | None = None,
+    peers: Peers | None = None,
+) -> Gateway:
     """The application with everything that the settings name."""
     drain = Drain()
     identity, tokens = settings.identity, None
@@ -76,7 +133,15 @@ def make(settings: Settings, registry: Registry, *, log: Log, dev: bool = False,
     identifier = Identifier(header=identity.header.name, trusted_proxies=settings.trusted_proxies, tokens=tokens)
     telemetry = Counters(log)
     gateway = Gateway(
-        settings, registry, telemetry=telemetry, log=log, identifier=identifier, dev=dev, fetch=fetch, drain=drain
+        settings,
+        registry,
+        telemetry=telemetry,
+        log=log,
+        identifier=identifier,
+        dev=dev,
+        fetch=fetch,
+        drain=drain,
+        peers=peers,
     )
     telemetry.gauges = Gauges(
         streams=lambda: drain.streams,

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import uvloop
 from uvicorn.config import Config
@@ -30,11 +30,12 @@ from bff.gateway.state import App, Drain, Hosts, Limits, Settings, Shared
 if TYPE_CHECKING:
     from bff.gateway.telemetry import Counters
 
-__all__ = ["Drain", "Server", "bind", "run"]
+__all__ = ["Drain", "Server", "bind", "opened", "run", "url"]
 
 _LOG: Final = logging.getLogger("bff.server")
 _BACKLOG: Final = 4096  # the kernel caps it at net.core.somaxconn
 _SECOND: Final = 1.0
+Opened = TypeVar("Opened")
 
 
 class Server:
@@ -118,8 +119,11 @@ class Server:
             timer.cancel()
 
 
-def bind(listen: str) -> socket.socket:
-    """A bound socket for `host:port`, `[v6]:port` or `unix:PATH`; `OSError` or `ValueError` say why there is none."""
+def bind(listen: str, *, shared: bool = False, listening: bool = True) -> socket.socket:
+    """A bound socket for `host:port`, `[v6]:port` or `unix:PATH`; `OSError` or `ValueError` say why there is none.
+
+    `shared`: other sockets of ours may have the same port, and the kernel spreads connections over those that listen.
+    """
     if listen.startswith("unix:"):
         return _bind_unix(listen.removeprefix("unix:"))
     host, _, port = listen.rpartition(":")
@@ -128,7 +132,7 @@ def bind(listen: str) -> socket.socket:
     family, kind, proto, _, address = socket.getaddrinfo(
         host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    return _bound(socket.socket(family, kind, proto), address)
+    return _bound(socket.socket(family, kind, proto), address, shared=shared, listening=listening)
 
 
 def _bind_unix(path: str) -> socket.socket:
@@ -141,12 +145,15 @@ def _bind_unix(path: str) -> socket.socket:
     return _bound(socket.socket(socket.AF_UNIX), path)
 
 
-def _bound(listener: socket.socket, address: Any) -> socket.socket:
+def _bound(listener: socket.socket, address: Any, *, shared: bool = False, listening: bool = True) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.setblocking(False)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        if listening:
+            listener.listen(_BACKLOG)
     except OSError:
         listener.close()
         raise
@@ -162,18 +169,14 @@ def run(
     on_reload: Callable[[], object] | None = None,
     ready: Callable[[str], object] | None = None,
     dev: bool = False,
+    listener: socket.socket | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; SIGHUP calls `on_reload`; a second signal ends at once.
 
-    `telemetry` counts what is shed, and the loop's lag. `ready` is told the URL once connections are accepted; with `dev`, leaving takes at most a second. Raises
-    `SystemExit`: 2 where the address cannot be had, 1 where the application does not start, 128 + the signal's number
+    `telemetry` counts what is shed, and the loop's lag. `ready` is told the URL once connections are accepted; with `dev`, leaving takes at most a second.
+    `listener` is a socket that listens already, where several processes share one. Raises `SystemExit`: 2 where the address cannot be had, 1 where the application does not start, 128 + the signal's number
     after a second signal.
     """
-    try:
-        listener = bind(settings.listen)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"bff: cannot listen on {settings.listen}: {_why(error)}\n")
-        raise SystemExit(2) from None
     process = _Process(
         app,
         settings,
@@ -183,10 +186,20 @@ def run(
         ready=ready,
         within=1.0 if dev else None,
     )
+    listener = listener or opened(settings.listen, bind)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(process.serve(listener))
     if code:
         raise SystemExit(code)
+
+
+def opened(listen: str, how: Callable[[str], Opened]) -> Opened:
+    """What `how` makes of an address; where it cannot be had, one line says why, and `SystemExit` is 2."""
+    try:
+        return how(listen)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"bff: cannot listen on {listen}: {_why(error)}\n")
+        raise SystemExit(2) from None
 
 
 class _Process:
@@ -236,7 +249,7 @@ class _Process:
         if telemetry is not None:
             telemetry.start(asyncio.get_running_loop())
         if self._ready is not None:
-            self._ready(_url(listener))
+            self._ready(url(listener))
         await self._first.wait()
         await self._leave(server, lifespan)
         if telemetry is not None:
@@ -299,7 +312,8 @@ def _capacity() -> int:
     return max(soft // 2, 64)
 
 
-def _url(listener: socket.socket) -> str:
+def url(listener: socket.socket) -> str:
+    """Where a bound socket is reached."""
     name = listener.getsockname()
     if isinstance(name, str):
         return f"unix:{name}"

@@ -48,7 +48,7 @@ class _System:
         return PlainTextResponse("ready\n")
 
     async def metrics(self, _: Request) -> Response:
-        return Response(self._gateway.telemetry.exposition(), media_type=CONTENT_TYPE.decode())
+        return Response(await self._gateway.numbers(), media_type=CONTENT_TYPE.decode())
 
     async def missing(self, request: Request) -> Response:
         return _response(problem(404, "There is nothing at this address.", html=accepts_html(request.scope)), request)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bff.gateway.server import Drain, _url, _why, bind, run
+from bff.gateway.server import Drain, _why, bind, run
+from bff.gateway.server import url as url_of
 from bff.gateway.telemetry import Counters
 from tests.gateway.wire import OK, Limits, Settings, respond
 
@@ -182,7 +183,7 @@ def test_reasons_are_given_in_words() -> None:
 
 def test_urls_can_be_copied() -> None:
     with bind("[::1]:0") as listener:
-        assert _url(listener).startswith("http://[::1]:")
+        assert url_of(listener).startswith("http://[::1]:")
 
 
 def test_a_unix_socket_is_served_and_taken_over_when_its_owner_is_gone(tmp_path: Path) -> None:
