@@ -19,7 +19,8 @@ from bff.config import spec as specs
 from bff.config.manifest import Manifest, not_yet_active, read_context
 from bff.config.options import Settings
 from bff.config.origins import Source
-from bff.config.templates import compile_template, shell_source
+from bff.config.render import compile_template
+from bff.config.templates import shell_source
 from bff.errors import Finding, TemplateFailed
 from bff.link import Built, Place, Template, own
 from bff.markup.shell import compile_shell

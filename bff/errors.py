@@ -43,3 +43,7 @@ class UnusableInput(Exception):
 
 class TemplateFailed(Exception):
     """A context's JSON → HTML template could not render this answer; the slot goes down its `on_error` chain."""
+
+
+class TemplateSlow(TemplateFailed):
+    """It did not end within the time it was given."""

@@ -174,8 +174,9 @@ class Meta:
     as_of: str  # RFC 3339
 
 
-Render = Callable[[Any, Mapping[str, Any], Meta], str]
-"""A compiled JSON → HTML template: `render(data, params, meta)`; raises `errors.TemplateFailed` only."""
+Render = Callable[[Any, Mapping[str, Any], Meta, float], str]
+"""A compiled JSON → HTML template: `render(data, params, meta, within)`, in seconds; raises `errors.TemplateFailed` only,
+`errors.TemplateSlow` once they are over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

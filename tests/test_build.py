@@ -81,7 +81,7 @@ def test_everything_that_is_written_arrives(tmp_path: Path) -> None:
     assert (line.params["id"].required, line.params["lang"].default) == (True, ("en",))
     assert (line.source, line.as_of, line.paginate) == ("json", "modified", {"items": "rows", "next": "more"})
     assert line.template is not None
-    assert line.template({"name": "<Ada>"}, {}, Meta(date="", as_of="")) == "<p>&lt;Ada&gt;</p>"
+    assert line.template({"name": "<Ada>"}, {}, Meta(date="", as_of=""), 1.0) == "<p>&lt;Ada&gt;</p>"
     assert (line.embeds, line.tags) == (("site/price",), (("line:", Ref("param", "id"), ""),))
     assert (line.fallback_html, line.fallback_json) == ("<p>–</p>".encode(), b"{}")
     assert (line.assets.css, line.assets.js, line.reserve) == (("/a.css",), ("/a.js",), "120px")
@@ -184,7 +184,7 @@ def test_a_template_is_compiled_once_as_long_as_it_stays_the_same(tmp_path: Path
     assert changed is not None
     template = changed.context.fragments["shop/line"].template
     assert template is not None
-    assert template({"name": "x"}, {}, Meta(date="", as_of="")) == "<i>x</i>"
+    assert template({"name": "x"}, {}, Meta(date="", as_of=""), 1.0) == "<i>x</i>"
 
 
 # --- what is wrong ----------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def test_json_without_a_template_is_for_scripts(load: Any, found: int) -> None:
 
 
 def test_json_with_a_template_is_for_pages() -> None:
-    lines = fragment("shop/lines", source="json", template=lambda data, params, meta: "")
+    lines = fragment("shop/lines", source="json", template=lambda data, params, meta, within: "")
     assert mistakes(lines, page("shop/cart", slot("shop/lines"))) == []
 
 

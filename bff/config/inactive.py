@@ -42,7 +42,6 @@ CONTEXT: Final = (
 OPERATOR: Final = (
     Row("store"),
     Row("secret"),
-    Row("limits/render"),
     Row("events"),
     Row("cors"),
     Row("admin"),

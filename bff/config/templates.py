@@ -1,16 +1,16 @@
-"""Templates: shells with their layouts (expanded once, when they are loaded), and JSON → HTML (compiled, then run per answer).
+"""Templates: where their files are, the sandbox they run in, and shells with their layouts, expanded once when they are loaded.
 
-The only importer of Jinja2. Both kinds run in its immutable sandbox: a template is a team's text, not code of the gateway. Knows
-neither slots nor HTML. Names are relative to the folder of the context that says them, or begin with it; `<context>/layouts/…` may be another's.
+Imports Jinja2, as only `render` does beside it. Everything runs in its immutable sandbox: a template is a team's text, not code of the
+gateway. Knows neither slots nor HTML. Names are relative to the folder of the context that says them, or begin with it;
+`<context>/layouts/…` may be another's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from traceback import walk_tb
@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from jinja2 import (
     BaseLoader,
-    ChainableUndefined,
     Environment,
     StrictUndefined,
     Template,
@@ -32,15 +31,12 @@ from jinja2 import TemplateSyntaxError as JinjaSyntaxError
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
-from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bff.config.layout import BUILT_IN
 from bff.config.origins import Source, marked, unmarked
-from bff.errors import Finding, TemplateFailed
-from bff.model import Meta, Render
+from bff.errors import Finding
 
-VARIABLES: Final = frozenset({"data", "params", "meta"})
 MAX_SHELL: Final = 4 * 1024**2  # characters; a page's shell has some ten thousand
 _FOREIGN: Final = re.compile(r"[a-z0-9][a-z0-9-]*/layouts/.+")
 
@@ -48,8 +44,8 @@ _FOREIGN: Final = re.compile(r"[a-z0-9][a-z0-9-]*/layouts/.+")
 # --- where template files are -----------------------------------------------------------------------------------------
 
 
-class _Files(BaseLoader):
-    """Files by full name, `<context>/<path>`. `replaced` layouts of other contexts are the built-in one."""
+class Files(BaseLoader):
+    """Template files by full name, `<context>/<path>`. `replaced` layouts of other contexts are the built-in one."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -76,7 +72,7 @@ class _Files(BaseLoader):
         return text, str(path), lambda: True
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
+class Sandbox(ImmutableSandboxedEnvironment):
     """No code, no changes to data, no text multiplied to any size; names of files are relative to the context that says them."""
 
     intercepted_binops = frozenset({"*", "**"})
@@ -98,14 +94,14 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return template if template.startswith(own) else own + template
 
 
-class _ShellSandbox(_Sandbox):
+class _ShellSandbox(Sandbox):
     """Here a name may be another context's layout."""
 
     def join_path(self, template: str, parent: str) -> str:
         return template if _FOREIGN.fullmatch(template) else super().join_path(template, parent)
 
 
-def _fault(error: Exception, root: Path, name: str) -> tuple[str, int]:
+def fault(error: Exception, root: Path, name: str) -> tuple[str, int]:
     """The full name and the line of the template that an error comes from; `name` where it does not say."""
     if isinstance(error, JinjaSyntaxError):
         return error.name or name, error.lineno
@@ -119,22 +115,22 @@ def _fault(error: Exception, root: Path, name: str) -> tuple[str, int]:
     return found
 
 
-def _named(environment: _Sandbox, files: _Files, name: str) -> tuple[str, int] | None:
+def named(environment: Sandbox, files: Files, name: str) -> tuple[str, int] | None:
     """Where one of the files that were read names this one; None where none does."""
     for file in sorted(files.read):
         with contextlib.suppress(TemplateError):
-            for node, target in _uses(environment, file, _tree(environment, files, file)):
+            for node, target in uses(environment, file, _tree(environment, files, file)):
                 if target == name:
                     return file, node.lineno
     return None
 
 
-def _tree(environment: _Sandbox, files: _Files, name: str) -> nodes.Template:
+def _tree(environment: Sandbox, files: Files, name: str) -> nodes.Template:
     text, file, _ = files.get_source(environment, name)
     return environment.parse(text, name, file)
 
 
-def _uses(environment: _Sandbox, name: str, tree: nodes.Template) -> Iterator[tuple[nodes.Node, str]]:
+def uses(environment: Sandbox, name: str, tree: nodes.Template) -> Iterator[tuple[nodes.Node, str]]:
     """What a template names by constants: where it does, and the full name."""
     for node in tree.find_all((nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)):
         target = node.template  # type: ignore[attr-defined] # all four have one
@@ -142,7 +138,7 @@ def _uses(environment: _Sandbox, name: str, tree: nodes.Template) -> Iterator[tu
             yield node, environment.join_path(target.value, name)
 
 
-def _finding(root: Path, context: str, at: tuple[str, int], code: str, message: str) -> Finding:
+def located(root: Path, context: str, at: tuple[str, int], code: str, message: str) -> Finding:
     dangling = code == "dangling"
     return Finding(
         file=str(root / at[0]), line=at[1], column=1, code=code, message=message, context=context,
@@ -150,7 +146,7 @@ def _finding(root: Path, context: str, at: tuple[str, int], code: str, message: 
     )  # fmt: skip
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     if isinstance(error, TemplateNotFound):
         return f"there is no template {error.name!r}"
     return str(error) or type(error).__name__
@@ -179,7 +175,7 @@ class _Reference:
     line: int
 
 
-class _ShellFiles(_Files):
+class _ShellFiles(Files):
     """Files whose text was seen before need no compiling: a layout is compiled once for all the pages that extend it."""
 
     def tree(self, environment: Environment, name: str) -> nodes.Template:
@@ -205,7 +201,7 @@ def _compiled(text: str, name: str, file: str) -> tuple[nodes.Template, CodeType
     return tree, environment.compile(tree, name, file)
 
 
-def _shell_sandbox(files: _Files | None) -> _ShellSandbox:
+def _shell_sandbox(files: Files | None) -> _ShellSandbox:
     environment = _ShellSandbox(
         loader=files, undefined=StrictUndefined, extensions=[_Marks], cache_size=0, keep_trailing_newline=True
     )  # fmt: skip
@@ -268,7 +264,7 @@ class _Expansion:
     def follow(self, name: str, tree: nodes.Template, references: list[_Reference]) -> str | None:
         """The layout that this template extends; notes what it uses of other contexts."""
         above = None
-        for node, target in _uses(self.environment, name, tree):
+        for node, target in uses(self.environment, name, tree):
             if self.own(name) and not self.own(target):
                 references.append(_Reference(target, type(node), name, node.lineno))
             above = target if isinstance(node, nodes.Extends) else above
@@ -279,15 +275,15 @@ class _Expansion:
 
     def stand_in(self, error: Exception, references: list[_Reference]) -> bool:
         """Put something in place of another context's broken file; False, with an error, where it is our own that is broken."""
-        culprit, line = _fault(error, self.root, self.name)
+        culprit, line = fault(error, self.root, self.name)
         by_kind = sorted(references, key=lambda r: r.kind is nodes.Include)  # what is extended first
         candidates = [r for r in references if r.name == culprit] or by_kind
         left = [r for r in candidates if r.name not in self.files.replaced]
         if self.own(culprit) or not left:
-            at = _named(self.environment, self.files, culprit) if isinstance(error, TemplateNotFound) else None
-            self.tell(*(at or (culprit, line)), "template", f"the template cannot be expanded: {_said(error)}")
+            at = named(self.environment, self.files, culprit) if isinstance(error, TemplateNotFound) else None
+            self.tell(*(at or (culprit, line)), "template", f"the template cannot be expanded: {said(error)}")
             return False
-        self.replace(left[0], _said(error))
+        self.replace(left[0], said(error))
         return True
 
     def without(self, name: str, block: nodes.Block, foreign: bool, references: list[_Reference]) -> bool:
@@ -307,7 +303,7 @@ class _Expansion:
         self.tell(name, line, "dangling", message)
 
     def tell(self, name: str, line: int, code: str, message: str) -> None:
-        self.findings.append(_finding(self.root, self.context, (name, line), code, message))
+        self.findings.append(located(self.root, self.context, (name, line), code, message))
 
 
 class _Marks(Extension):
@@ -330,70 +326,3 @@ class _Marks(Extension):
             start = max(text.find(first, column if token.lineno == line else 0), 0)
             line, column = token.lineno + len(further), len(further[-1]) if further else start + len(first)
             yield Token(token.lineno, "data", marked(token.value, stream.name or "", token.lineno, start + 1))
-
-
-# --- JSON → HTML ------------------------------------------------------------------------------------------------------
-
-
-def compile_template(root: Path, context: str, template: str) -> tuple[Render | None, list[Finding]]:
-    """A template that makes HTML of JSON, compiled with all that it includes; or None and why not.
-
-    It sees `data`, `params` and `meta` (`model.Meta`), Jinja's filters, and `date`. What JSON lacks is empty, at any depth. The
-    render raises `TemplateFailed` alone, with file and line.
-    """
-    name = f"{context}/{template}"
-    files = _Files(root)
-    environment = _Sandbox(loader=files, undefined=ChainableUndefined, autoescape=True, auto_reload=False)
-    del environment.globals["lipsum"]
-    environment.filters["date"] = show_date
-    try:
-        tree = _load_all(environment, files, name)
-        unknown = find_undeclared_variables(tree) - VARIABLES - environment.globals.keys() - _set_somewhere(tree)
-        compiled = environment.get_template(name)
-    except Exception as error:  # noqa: BLE001 - a template is input: whatever it does is told
-        at, line = (isinstance(error, TemplateNotFound) and _named(environment, files, str(error.name))) or _fault(
-            error, root, name
-        )
-        return None, [
-            _finding(root, context, (at, line), "template", f"the template cannot be compiled: {_said(error)}")
-        ]
-    if unknown:
-        line = min(n.lineno for n in tree.find_all(nodes.Name) if n.name in unknown)
-        message = f"the template uses {', '.join(sorted(unknown))}, and is given {', '.join(sorted(VARIABLES))}"
-        return None, [_finding(root, context, (name, line), "template", message)]
-
-    def render(data: Any, params: Mapping[str, Any], meta: Meta) -> str:
-        try:
-            return compiled.render(data=data, params=params, meta=meta)
-        except Exception as error:
-            at, line = _fault(error, root, name)
-            raise TemplateFailed(f"{at}:{line}: {_said(error)}") from error
-
-    return render, []
-
-
-def _load_all(environment: _Sandbox, files: _Files, name: str) -> nodes.Template:
-    """Compile a template and whatever it names, so that a mistake is told when it is loaded; gives its own tree."""
-    trees: dict[str, nodes.Template] = {}
-    waiting = [name]
-    while waiting:
-        current = waiting.pop()
-        if current not in trees:
-            trees[current] = _tree(environment, files, current)
-            environment.get_template(current)
-            waiting += [target for _, target in _uses(environment, current, trees[current])]
-    return trees[name]
-
-
-def _set_somewhere(tree: nodes.Template) -> set[str]:
-    """Names that the template itself gives a value, in some branch."""
-    return {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
-
-
-def show_date(value: object, form: str = "") -> object:
-    """The filter `date`: an ISO 8601 date or time as `24 November 2026`, or in `strftime` form; other text as it is."""
-    try:
-        when = datetime.fromisoformat(str(value))
-    except ValueError:
-        return value
-    return when.strftime(form) if form else f"{when.day} {when:%B %Y}"

@@ -52,7 +52,7 @@ def wire(gateway: Gateway) -> Running:
     resolver = Resolver(
         store=store,
         fetch=fetch,
-        sources={"html": HtmlSource(checker), "json": JsonSource(checker)},
+        sources={"html": HtmlSource(checker), "json": JsonSource(checker, render=settings.limits.render)},
         checker=checker,
         timer=timer,
         telemetry=gateway.telemetry,

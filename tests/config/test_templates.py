@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bff.config.layout import BUILT_IN
-from bff.config.templates import MAX_SHELL, compile_template, shell_source, show_date
-from bff.errors import Finding, TemplateFailed
+from bff.config.render import compile_template, show_date
+from bff.config.templates import MAX_SHELL, shell_source
+from bff.errors import Finding, TemplateFailed, TemplateSlow
 from bff.model import Meta, Render
 
 META = Meta(date="2026-11-24T10:00:00Z", as_of="2026-11-23T09:30:00Z")
@@ -232,7 +233,7 @@ def compiled(root: Path, text: str, **files: str) -> Render:
 
 
 def rendered(root: Path, text: str, data: Any = None, **params: Any) -> str:
-    return compiled(root, text)(data, params, META)
+    return compiled(root, text)(data, params, META, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +267,7 @@ def test_own_templates_may_be_shared(tmp_path: Path) -> None:
     render = compiled(
         tmp_path, text, shop__templates__m="{% macro card(x) %}<{{ x }}>{% endmacro %}", shop__templates__i="{{ data }}"
     )
-    assert render("&", {}, META) == "<&amp;><1>&amp;"
+    assert render("&", {}, META, 1.0) == "<&amp;><1>&amp;"
 
 
 @pytest.mark.parametrize(
@@ -316,7 +317,7 @@ def test_a_missing_template_is_told(tmp_path: Path) -> None:
 def test_what_goes_wrong_in_a_template_is_one_exception_with_a_line(tmp_path: Path, text: str) -> None:
     render = compiled(tmp_path, "\n\n" + text)
     with pytest.raises(TemplateFailed, match=r"^shop/templates/t\.html:3: "):
-        render([], {}, META)
+        render([], {}, META, 1.0)
 
 
 def test_a_failure_in_a_shared_template_names_it(tmp_path: Path) -> None:
@@ -326,14 +327,14 @@ def test_a_failure_in_a_shared_template_names_it(tmp_path: Path) -> None:
         shop__templates__m="{% macro m() %}\n{{ 1 / 0 }}{% endmacro %}",
     )
     with pytest.raises(TemplateFailed, match=r"^shop/templates/m\.html:2: division"):
-        render(None, {}, META)
+        render(None, {}, META, 1.0)
 
 
 def test_data_cannot_be_changed(tmp_path: Path) -> None:
     data = {"a": [1]}
     render = compiled(tmp_path, "{{ data.a.append(2) }}")
     with pytest.raises(TemplateFailed):
-        render(data, {}, META)
+        render(data, {}, META, 1.0)
     assert data == {"a": [1]}
 
 
@@ -342,3 +343,46 @@ def test_data_cannot_be_changed(tmp_path: Path) -> None:
 )
 def test_a_date_is_shown_or_left_alone(value: object, shown: object) -> None:
     assert show_date(value) == shown
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+ENDLESS = {
+    "nested loops that write nothing": "{% for a in data %}{% for b in data %}{% for c in data %}{% endfor %}{% endfor %}{% endfor %}",
+    "nested loops that write": "{% for a in data %}{% for b in data %}{% for c in data %}x{% endfor %}{% endfor %}{% endfor %}",
+    "loops in a macro": "{% macro m(l) %}{% for a in l %}{% for b in l %}{% endfor %}{% endfor %}{% endmacro %}{% for a in data %}{{ m(data) }}{% endfor %}",
+    "calls that double": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    "ranges": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a recursive loop": "{% for a in data recursive %}{{ loop(data) if loop.depth < 9 }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("text", ENDLESS.values(), ids=ENDLESS)
+def test_a_render_ends_when_its_time_is_over(tmp_path: Path, text: str) -> None:
+    render = compiled(tmp_path, text)
+    with pytest.raises(TemplateSlow, match=r"shop/templates/t\.html takes longer than 0\.02 s"):
+        render(list(range(3000)), {}, META, 0.02)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{{ "x".ljust(999999999) }}',
+        '{{ "{:999999999}".format(1) }}',
+        '{{ "%999999999d"|format(1) }}',
+        '{{ "%.*f"|format(99999999, 1.5) }}',
+        '{{ "%999999999d" % 1 }}',
+        '{{ "%999999999d%s" % (1, 2) }}',
+        '{{ "\t".expandtabs(999999999) }}',
+        "{% for a in range(40) %}{{ data }}{% endfor %}",
+    ],
+)
+def test_a_digit_does_not_make_a_gigabyte(tmp_path: Path, text: str) -> None:
+    render = compiled(tmp_path, text)
+    with pytest.raises(TemplateFailed, match=r"t\.html:1: "):
+        render("x" * 500_000, {}, META, 10.0)
+
+
+def test_formats_within_reason_work(tmp_path: Path) -> None:
+    text = '{{ "%.2f"|format(data) }} {{ "%d%%" % data }} {{ data % 4 }} {{ "%s-%s" % ("a", "b") }}{{ "x"|center(4000)|length }}{{ "a\nb"|indent(5000)|length }}'
+    assert compiled(tmp_path, text)(7, {}, META, 1.0) == "7.00 7% 3 a-b10001003"

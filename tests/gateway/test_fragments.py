@@ -131,7 +131,7 @@ async def test_nothing_to_give(reason: Reason, status: int) -> None:
 
 
 async def test_json_for_programs_html_for_browsers() -> None:
-    made = fragment("shop/j", source="json", layer=KEEP, template=lambda data, params, meta: f"<p>{data['x']}</p>")
+    made = fragment("shop/j", source="json", layer=KEEP, template=lambda data, params, meta, within: f"<p>{data['x']}</p>")
     world = World(fragments={"shop/j": made})
     request = await asked(world, made, accept="application/json")
     world.upstreams.to("/j").reply(b'{"x": 1}', kind=b"application/json")

@@ -6,31 +6,41 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from bff.errors import TemplateFailed
+from bff.errors import TemplateFailed, TemplateSlow
 from bff.markup.check import Checker
 from bff.model import Fragment, Meta
 from bff.rules.caching import Fields, wall
 from bff.upstream.sources.content import SLOW, Content, Read, Unreadable, content_type, rfc3339
 from bff.upstream.sources.html import checked
 
+QUICK: Final = 0.005
+"""Seconds that a template may hold up the event loop; then it begins again in a thread."""
+
 
 class JsonSource:
     accept = "application/json"
 
-    def __init__(self, checker: Checker) -> None:
+    def __init__(self, checker: Checker, *, render: float = 2.0) -> None:
+        """`render`: seconds a template may take; a quick one runs on the event loop, and moves to a thread once it is not."""
         self._checker = checker
+        self._limit = render
 
     def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
         kind = content_type(found)
         if kind != b"application/json" and not kind.endswith(b"+json"):
             return Unreadable(f"answered {kind.decode('latin-1') or 'no content type'} where JSON is expected")
-        work = partial(self._read, fragment, found, body, params, head)
-        return work if len(body) >= SLOW else work()
+        work = partial(self._read, fragment, found, body, params, head=head)
+        if len(body) >= SLOW:
+            return partial(work, within=self._limit)
+        try:
+            return work(within=QUICK)
+        except TemplateSlow:
+            return partial(work, within=self._limit)
 
     def _read(
-        self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], head: bool
+        self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool, within: float
     ) -> Content | Unreadable:
         try:
             data = json.loads(body)
@@ -40,8 +50,10 @@ class JsonSource:
         if fragment.template is None:
             return Content(data=body, as_of=spoke)
         try:
-            html = fragment.template(data, params, _meta(found, spoke))
+            html = fragment.template(data, params, _meta(found, spoke), within)
         except TemplateFailed as error:
+            if isinstance(error, TemplateSlow) and within < self._limit:
+                raise
             return Unreadable(str(error))
         read = checked(self._checker, fragment, html.encode(), head=head)
         done = read() if callable(read) else read

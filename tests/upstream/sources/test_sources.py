@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 
-from bff.errors import TemplateFailed
+from bff.errors import TemplateFailed, TemplateSlow
 from bff.markup.check import Checker
 from bff.model import Meta
 from bff.upstream.sources.content import LARGE, SLOW, Content, Unreadable, content_type, rfc3339
 from bff.upstream.sources.html import HtmlSource
-from bff.upstream.sources.json import JsonSource, timestamp
+from bff.upstream.sources.json import QUICK, JsonSource, timestamp
 from tests.build import fragment
 
 
@@ -42,7 +42,7 @@ def test_a_small_repair_is_made_at_once_and_a_large_one_in_a_thread() -> None:
     assert isinstance(again, Content), "what was repaired is remembered"
 
 
-def template(data: Any, params: Any, meta: Meta) -> str:
+def template(data: Any, params: Any, meta: Meta, within: float) -> str:
     return f"<p>{data['title']}, {params['n']}, {meta.as_of}, {meta.date}</p>"
 
 
@@ -70,7 +70,7 @@ def test_without_a_template_json_is_data_alone() -> None:
     assert read == Content(data=b"[1]")
 
 
-def failing(data: Any, params: Any, meta: Meta) -> str:
+def failing(data: Any, params: Any, meta: Meta, within: float) -> str:
     raise TemplateFailed("card.html:3: 'title' is undefined")
 
 
@@ -82,7 +82,7 @@ def test_a_template_that_fails_is_an_unreadable_answer() -> None:
 
 
 def test_a_large_document_is_read_in_a_thread_and_its_markup_repaired() -> None:
-    made = fragment(source="json", template=lambda data, params, meta: "<b>" + data["x"])
+    made = fragment(source="json", template=lambda data, params, meta, within: "<b>" + data["x"])
     body = b'{"x": "' + b"y" * SLOW + b'"}'
     read = JsonSource(Checker()).read(made, head(b"application/json"), body, {}, head=False)
     assert callable(read)
@@ -125,3 +125,30 @@ def test_a_very_large_body_is_checked_in_a_thread() -> None:
         assert done.markup is not None
         assert done.markup.flat is not None
         assert done.markup.flat.endswith(b"</p>")
+
+
+def test_a_template_that_takes_longer_begins_again_in_a_thread() -> None:
+    given: list[float] = []
+
+    def slow(data: Any, params: Any, meta: Meta, within: float) -> str:
+        given.append(within)
+        if within < 1:
+            raise TemplateSlow("t.html takes longer")
+        return "<p>made</p>"
+
+    source = JsonSource(Checker(), render=1.5)
+    read = source.read(fragment(source="json", template=slow), head(b"application/json"), b"{}", {}, head=False)
+    assert callable(read)
+    made = read()
+    assert isinstance(made, Content)
+    assert given == [QUICK, 1.5]
+
+
+def test_a_template_that_never_ends_is_an_unreadable_answer() -> None:
+    def endless(data: Any, params: Any, meta: Meta, within: float) -> str:
+        raise TemplateSlow(f"t.html takes longer than {within:g} s")
+
+    source = JsonSource(Checker(), render=1.5)
+    read = source.read(fragment(source="json", template=endless), head(b"application/json"), b"{}", {}, head=False)
+    assert callable(read)
+    assert read() == Unreadable("t.html takes longer than 1.5 s")
