@@ -439,6 +439,8 @@ class Result:
     tags: tuple[str, ...] = ()
     location: str = ""  # a primary's redirect, as the upstream wrote it
     cookies: tuple[bytes, ...] = ()  # Set-Cookie values of a primary, before `grant`
+    task: str = ""  # the gateway's URL of the task that was begun, where the reason is `task`
+    next: str = ""  # the fragment endpoint's URL of a list's next page
     left: float = 0.0  # seconds of freshness left
     cache: str = ""  # the RFC 9211 member for Cache-Status
     etag: str = ""

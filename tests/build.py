@@ -35,7 +35,9 @@ from bff.page.call import Visit
 from bff.page.compose import Composition
 from bff.page.plan import Csp, Planner
 from bff.page.resolve import Resolver
+from bff.page.tasks import Underway
 from bff.rules.policy import merge, parse
+from bff.rules.tasks import Signer
 from bff.store.memory import MemoryStore
 from bff.timer import Timer
 from bff.upstream.sources.html import HtmlSource
@@ -272,6 +274,7 @@ class World:
         self.store = MemoryStore(1024 * 1024, self.seen.evicted)
         self.checker = Checker()
         self.planner = planner(*pages, fragments=fragments)
+        self.tasks = Underway(Signer(["a secret"]), lambda: WALL + self.loop.time())
         self.resolver = Resolver(
             store=self.store,
             fetch=self.upstreams,
@@ -279,6 +282,7 @@ class World:
             checker=self.checker,
             timer=self.timer,
             telemetry=self.seen,
+            tasks=self.tasks,
             clock=self.loop.time,
             wall=lambda: WALL + self.loop.time(),
         )

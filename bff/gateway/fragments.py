@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from bff.gateway.problems import Answer, Fields, problem
-from bff.gateway.request import form, picked
+from bff.gateway.request import cross_site, form, navigates, picked
 from bff.markup.patch import CLOSE, bare, wrapper
 from bff.model import Fragment, Outcome, Reason, Result, Slot
 from bff.page.call import Call, Visit
@@ -78,16 +79,42 @@ def answer(call: Call, result: Result, planner: Planner, scope: Mapping[str, Any
     head: Fields = [(b"bff-outcome", result.outcome.value.encode()), (b"x-content-type-options", b"nosniff")]
     if result.status in _PASSED and result.outcome is Outcome.OMITTED:
         return problem(result.status, f"{call.fragment.name} answered {result.status}.", html=False, headers=head)
+    if result.task:
+        return _task(result, scope, head)
     if result.outcome in (Outcome.OMITTED, Outcome.PENDING):
         return _nothing(call, result, head)
     data = _wants_data(call.fragment, scope) and result.data is not None
     body = (result.data or b"") if data or result.markup is None else _html(call, result, planner)
     kind = b"application/json" if data or result.markup is None else b"text/html; charset=utf-8"
     etag = b'"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
+    if result.next:
+        head.append((b"link", f'<{result.next}>; rel="next"'.encode()))
     head += [(b"etag", etag), *_freshness(call, result), (b"content-security-policy", _CSP[call.fragment.trust])]
     if _matches(scope["headers"], etag):
         return Answer(304, head)
     return Answer(200, [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *head], body)
+
+
+def unbidden(fragment: Fragment, headers: Mapping[str, str]) -> Answer | None:
+    """A GET that begins work is refused where nobody asked for it: a prefetch, or another site's image."""
+    if not fragment.starts_task:
+        return None
+    if "prefetch" in headers.get("sec-purpose", headers.get("purpose", "")):
+        return problem(503, f"{fragment.name} begins work, which nobody has asked for yet.", html=False)
+    if cross_site(headers):
+        return problem(403, "This request was made by another site.", html=False)
+    return None
+
+
+def _task(result: Result, scope: Mapping[str, Any], head: Fields) -> Answer:
+    """A task was begun, or is under way: where it can be asked for; a browser that navigates goes there."""
+    head += [(b"location", result.task.encode()), (b"cache-control", b"no-store")]
+    if navigates(scope):
+        return Answer(303, [*head, (b"content-length", b"0")])
+    said = {"id": result.task.rpartition("/")[2], "state": "pending", "progress": None, "result": None}
+    body = json.dumps(said).encode()
+    head += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    return Answer(202, [*head, (b"retry-after", b"%d" % (result.retry_after or 1))], body)
 
 
 _CSP: Final[Mapping[str, bytes]] = {

@@ -5,17 +5,20 @@ Never cached, never retried, never sent for another site. What the answer may do
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from bff.gateway.problems import Answer, Fields, problem
+from bff.gateway.asking import exchanged
+from bff.gateway.problems import Answer, problem
+from bff.gateway.problems import Fields as Head
 from bff.gateway.request import accepts_html
+from bff.gateway.tasks import task_location
 from bff.model import Ask, Failure, Fetch, Reason, Reply, Telemetry
 from bff.page.call import Call, Visit
-from bff.rules import keys, redirects
-from bff.rules.caching import fields, text
+from bff.page.tasks import Underway
+from bff.rules import keys, redirects, tasks
+from bff.rules.caching import Fields, fields, text
 from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
 
@@ -43,10 +46,11 @@ class ClientGone(Exception):
 class Posts:
     """Exchanges unsafe requests with primaries; `store` forgets what such a request may have changed."""
 
-    def __init__(self, *, fetch: Fetch, store: MemoryStore, telemetry: Telemetry) -> None:
+    def __init__(self, *, fetch: Fetch, store: MemoryStore, telemetry: Telemetry, tasks: Underway) -> None:
         self._fetch = fetch
         self._store = store
         self._telemetry = telemetry
+        self._tasks = tasks
 
     async def answer(
         self, scope: Mapping[str, Any], receive: Receive, call: Call, visit: Visit, *, cross: bool
@@ -63,43 +67,19 @@ class Posts:
             return problem(400, "The request ended early.", html=html)
         if body is None:
             return problem(413, "The request is larger than this page accepts.", html=html)
-        reply = await self._exchange(method, call, visit, body)
+        ask = Ask(call.fragment.upstream, method, call.target, _lines(call, visit), body)
+        reply = await exchanged(self._fetch, self._telemetry, call.fragment, call.policy, ask)
         return _failed(reply, html=html) if isinstance(reply, Failure) else self._passed(reply, call, visit, html=html)
-
-    async def _exchange(self, method: str, call: Call, visit: Visit, body: bytes) -> Reply | Failure:
-        future: asyncio.Future[Reply | Failure] = asyncio.get_running_loop().create_future()
-        fragment, policy = call.fragment, call.policy
-
-        def done(answer: Reply | Failure) -> None:
-            if not future.done():
-                future.set_result(answer)
-
-        self._telemetry.inflight(fragment.context, 1)
-        exchange = self._fetch(
-            Ask(fragment.upstream, method, call.target, _lines(call, visit), body),
-            timeout=policy.timeout,
-            max_body=policy.max_body,
-            limit=policy.concurrency,
-            optional=False,
-            done=done,
-        )
-        try:
-            answer = await future
-        except asyncio.CancelledError:
-            exchange.cancel()
-            raise
-        finally:
-            self._telemetry.inflight(fragment.context, -1)
-        self._telemetry.upstream(fragment, str(answer.status), answer.timing.total)
-        return answer
 
     def _passed(self, reply: Reply, call: Call, visit: Visit, *, html: bool) -> Answer:
         grant = call.fragment.grant
-        back: Fields = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+        back: Head = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
         back += [(name, value) for name, value in reply.headers if name in _PASSED_BACK or name.startswith(b"hx-")]
         back += [(b"set-cookie", value) for value in redirects.cookies(_cookies(reply), grant)]
         found = fields(reply.headers)
         stated = text(found, b"location")
+        if reply.status == 202 and tasks.begun(found, reply.body):
+            return self._begun(reply, found, call, visit, html=html)
         if stated:
             to = redirects.location(stated, call.fragment.upstream, grant)
             if to is None:
@@ -108,6 +88,19 @@ class Posts:
         if reply.status < 400:
             self._changed(call.fragment.context, visit.principal, text(found, b"bff-changed").split())
         return Answer(reply.status, [*back, (b"content-length", b"%d" % len(reply.body))], reply.body)
+
+    def _begun(self, reply: Reply, found: Fields, call: Call, visit: Visit, *, html: bool) -> Answer:
+        """Slow work: the browser goes to where the task shows itself, a program is told where that is."""
+        fragment = call.fragment
+        stated = tasks.begun(found, reply.body)
+        upstream, principal = fragment.upstream, visit.principal
+        to = task_location(self._tasks, fragment.name, upstream, stated=stated, asked=call.target, principal=principal)
+        if to is None:
+            return problem(502, "The page's own service began a task where it may not.", html=html)
+        self._changed(fragment.context, visit.principal, text(found, b"bff-changed").split())
+        back: Head = [(b"location", to.encode()), (b"cache-control", b"no-store"), (b"content-length", b"0")]
+        back += [(b"set-cookie", value) for value in redirects.cookies(_cookies(reply), fragment.grant)]
+        return Answer(303 if html else 202, back)
 
     def _changed(self, context: str, principal: str | None, tags: list[str]) -> None:
         """Forget the context's private entries of this principal, and its entries with the tags that it names."""

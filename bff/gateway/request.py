@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 Form = Literal["html", "ndjson", "json"]
 _INTERESTING: Final = frozenset(
@@ -111,10 +112,26 @@ def accepts_html(scope: Any) -> bool:
     return takes_html(picked(scope["headers"]).get(b"accept", b"*/*"))
 
 
+def navigates(scope: Any) -> bool:
+    """Whether a browser goes there itself, rather than a script of its page (Fetch Metadata; else by what is accepted)."""
+    found = dict(scope["headers"])
+    mode = found.get(b"sec-fetch-mode", b"")
+    return accepts_html(scope) and (mode == b"navigate" or (not mode and b"text/html" in found.get(b"accept", b"")))
+
+
 @lru_cache(maxsize=1024)
 def takes_html(accept: bytes) -> bool:
     """`accepts_html` of an Accept header's value."""
     return form(accept) == "html" and (b"text/html" in accept or b"*/*" in accept or b"text/*" in accept)
+
+
+def cross_site(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that another site made this request (Fetch Metadata, else Origin against Host)."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
 class Locales:

@@ -13,7 +13,8 @@ from starlette.staticfiles import StaticFiles
 from bff.gateway import fragments as endpoint
 from bff.gateway.closing import closing
 from bff.gateway.problems import Answer, problem
-from bff.gateway.request import accepts_html
+from bff.gateway.request import accepts_html, navigates
+from bff.gateway.tasks import PATIENCE
 from bff.gateway.telemetry import CONTENT_TYPE
 from bff.paths import static_folder
 
@@ -29,6 +30,8 @@ def system(gateway: Gateway) -> Starlette:
         Route("/_bff/readyz", own.ready),
         Route("/_bff/metrics", own.metrics),
         Route("/_bff/fragments/{context}/{fragment}", own.fragment),
+        Route("/_bff/tasks/{id}", own.task),
+        Route("/_bff/tasks/{id}/result", own.result),
         Mount("/_bff/static", StaticFiles(directory=static_folder())),
         Route("/_bff/{rest:path}", own.missing),
     ]
@@ -68,6 +71,9 @@ class _System:
             call = endpoint.call_for(planner, fragment, scope["query_string"].decode("latin-1"), visit.principal)
         except (endpoint.BadParameters, PermissionError) as error:
             return endpoint.fault(error)
+        refused = endpoint.unbidden(fragment, visit.headers)
+        if refused is not None:
+            return refused
         register = scope.get("extensions", {}).get("bff.closed")
         if register is not None:
             result = await endpoint.resolved(gateway.live.resolver, call, visit, register)
@@ -75,6 +81,16 @@ class _System:
             async with closing(request.receive) as closed:
                 result = await endpoint.resolved(gateway.live.resolver, call, visit, closed)
         return endpoint.answer(call, result, planner, scope)
+
+    async def task(self, request: Request) -> Response:
+        gateway, html = self._gateway, navigates(request.scope)
+        visit = gateway.visit(request.scope, PATIENCE)
+        return _response(await gateway.live.tasks.status(request.path_params["id"], visit, html=html), request)
+
+    async def result(self, request: Request) -> Response:
+        gateway, html = self._gateway, navigates(request.scope)
+        visit = gateway.visit(request.scope, PATIENCE)
+        return _response(await gateway.live.tasks.result(request.path_params["id"], visit, html=html), request)
 
 
 def _response(answer: Answer, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING
 from bff.config.settings import Settings
 from bff.gateway.pages import Pages
 from bff.gateway.posts import Posts
+from bff.gateway.tasks import Tasks
 from bff.markup.check import Checker
 from bff.model import Fetch
 from bff.page.plan import Csp, Planner
 from bff.page.resolve import Resolver
+from bff.page.tasks import Underway
 from bff.registry import Registry, World
+from bff.rules.tasks import Signer
 from bff.store.memory import MemoryStore
 from bff.timer import Timer
 from bff.upstream.client import Client
@@ -37,6 +41,7 @@ class Running:
     resolver: Resolver
     pages: Pages
     posts: Posts
+    tasks: Tasks
 
 
 def wire(gateway: Gateway) -> Running:
@@ -49,6 +54,7 @@ def wire(gateway: Gateway) -> Running:
     fetch: Fetch = gateway.given if gateway.given is not None else client  # type: ignore[assignment] # one of the two is there
     store = MemoryStore(settings.memory, gateway.telemetry.evicted)
     checker = Checker()
+    underway = Underway(Signer(settings.secret or [os.urandom(32)]), time.time)
     resolver = Resolver(
         store=store,
         fetch=fetch,
@@ -56,6 +62,7 @@ def wire(gateway: Gateway) -> Running:
         checker=checker,
         timer=timer,
         telemetry=gateway.telemetry,
+        tasks=underway,
         clock=time.monotonic,
         wall=time.time,
     )
@@ -71,7 +78,13 @@ def wire(gateway: Gateway) -> Running:
         logs_slots=settings.logging.access or gateway.dev,
         dev=gateway.dev,
     )
-    posts = Posts(fetch=fetch, store=store, telemetry=gateway.telemetry)
+    posts = Posts(fetch=fetch, store=store, telemetry=gateway.telemetry, tasks=underway)
+    tasks = Tasks(
+        underway=underway,
+        fetch=fetch,
+        telemetry=gateway.telemetry,
+        find=lambda name: pages.planner.fragments.get(name),  # noqa: PLW0108 # the planner is replaced at reloads
+    )
     return Running(
         timer=timer,
         fetch=fetch,
@@ -81,6 +94,7 @@ def wire(gateway: Gateway) -> Running:
         resolver=resolver,
         pages=pages,
         posts=posts,
+        tasks=tasks,
     )
 
 

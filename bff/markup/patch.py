@@ -27,17 +27,32 @@ class Wrapper:
     fresh: bytes  # the whole start tag of an answer that did not come from the store
     load: bytes  # ` load="visible"` where the browser fetches it
 
-    def open(self, state: str, *, age: float | None = None, src: str = "", retry_after: int | None = None) -> bytes:
-        """The start tag for an outcome; `pending` carries where to fetch it, `omitted` is hidden."""
-        if state == "fresh" and age is None:
+    def open(
+        self,
+        state: str,
+        *,
+        age: float | None = None,
+        src: str = "",
+        retry_after: int | None = None,
+        task: str = "",
+        following: str = "",
+    ) -> bytes:
+        """The start tag for an outcome; `pending` carries where to fetch it, or the task that it waits for; `omitted` is
+        hidden; `following` is a list's next page.
+        """
+        if state == "fresh" and age is None and not following:
             return self.fresh
         out = self.start + state.encode() + b'"'
         if age is not None:
             out += b' age="%d"' % age
         if state == "pending":
             out += b' src="' + escape(src).encode() + b'"' + self.load
+            if task:
+                out += b' task="' + escape(task).encode() + b'"'
             if retry_after is not None:
                 out += b' retry-after="%d"' % retry_after
+        if following:
+            out += b' next="' + escape(following).encode() + b'"'
         if state == "omitted":
             out += b" hidden"
         return out + self.end
@@ -86,6 +101,11 @@ def bare(markup: Markup) -> list[bytes | Slot]:
         else:
             out.append(part)
     return out
+
+
+def link(href: str, rel: str, text: str) -> bytes:
+    """A link of the gateway's own, beside what a fragment wrote."""
+    return f'<a rel="{rel}" href="{escape(href)}">{escape(text)}</a>'.encode()
 
 
 def sandbox(fragment: str, src: str) -> bytes:

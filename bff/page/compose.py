@@ -13,7 +13,7 @@ from dataclasses import replace
 from bff.model import Clock, Ended, Outcome, Reason, Result, Slot, Telemetry
 from bff.page.call import Call, Visit
 from bff.page.flight import Wait
-from bff.page.plan import Planned, Planner, SlotPlan, omitted
+from bff.page.plan import LEFT_TO_BROWSER, Planned, Planner, SlotPlan, omitted
 from bff.page.resolve import Resolver
 
 MAX_EMBEDDED = 50
@@ -86,12 +86,17 @@ class Composition:
             self.slots.append(running)
             if only is not None and not only(plan):
                 running.result = omitted(Reason.OFF)
-            elif ordered and plan.slot.load == "visible" and decided is not None and call is not None:
+            elif ordered and plan.slot.load == "visible" and decided is LEFT_TO_BROWSER:
                 self._start(running, None)
             else:
                 self._start(running, decided)
 
     def _start(self, running: Running, decided: Result | None) -> None:
+        fragment = running.plan.fragment
+        if decided is LEFT_TO_BROWSER and fragment is not None and fragment.starts_task and running.call is not None:
+            running.result = self._resolver.underway(running.call, self.visit)
+            if running.result is not None:
+                return
         if decided is not None or running.call is None:
             running.result = decided or omitted(Reason.DANGLING)
             if running.plan.fragment is not None:

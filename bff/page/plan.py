@@ -22,6 +22,7 @@ from bff.rules.policy import merge, parse
 REMEMBERED: Final = 4096
 MODULE: Final = b'<script type="module" async src="/_bff/static/bff.js"></script>'
 _CORE: Final = ("primary", "core")
+_BY_HAND: Final = ("click", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +208,8 @@ class Planner:
     def _slot(self, slot: Slot, inside: tuple[int, ...], index: int) -> SlotPlan:
         fragment = self.fragments.get(slot.fragment)
         number = slot.id
+        if fragment is not None and fragment.starts_task and slot.kind != "primary" and slot.load not in _BY_HAND:
+            slot = replace(slot, load="click" if slot.wrap else "none")  # a page that is read begins nothing
         return SlotPlan(
             slot=slot,
             number=number,

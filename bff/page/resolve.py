@@ -13,28 +13,18 @@ from functools import partial
 from typing import Final
 
 from bff.markup.check import Checker
-from bff.model import (
-    Ask,
-    Clock,
-    Failure,
-    Fetch,
-    Fragment,
-    Markup,
-    Reason,
-    Reply,
-    Result,
-    Telemetry,
-    Timing,
-)
+from bff.model import Ask, Clock, Failure, Fetch, Fragment, Markup, Reason, Reply, Result, Telemetry, Timing
 from bff.page import results
 from bff.page.call import Call, Visit
 from bff.page.flight import SHOWABLE, Done, Flight, Kept, Wait
+from bff.page.tasks import Underway
 from bff.rules import keys, serve
 from bff.rules.caching import Fields, Terms, fields, terms, text
 from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
 from bff.timer import Timer
 from bff.upstream.sources.content import Content, Read, Source, Unreadable
+from bff.upstream.sources.html import certain
 
 HOLD_DOWN: Final = 1.0  # seconds a failed background refresh is not tried again
 SOLO: Final = 10.0  # seconds an unshareable answer keeps calls with its key from queueing behind one another
@@ -54,6 +44,7 @@ class Resolver:
         checker: Checker,
         timer: Timer,
         telemetry: Telemetry,
+        tasks: Underway,
         clock: Clock,
         wall: Clock,
     ) -> None:
@@ -63,6 +54,7 @@ class Resolver:
         self._checker = checker
         self._timer = timer
         self._telemetry = telemetry
+        self._tasks = tasks
         self.now = clock
         self._wall = wall
         self._flights: dict[str, Flight] = {}
@@ -91,6 +83,8 @@ class Resolver:
             if key not in self._flights and now >= entry.retry_at:
                 self._take_off(call, visit, key, variant, kept, now=now, share=True)
             return self._count(call, results.stale(entry, policy.cache, Reason.HIT, began=now, now=now))
+        if self._tasks and variant.shareable and (task := self._tasks.shown(key, visit.principal, now)):
+            return self._count(call, task)
         self._telemetry.cache(call.fragment.name, "miss" if share else "bypass")
         wait = Wait(self, call, visit, now, done)
         if call.then_fresh and entry is not None and use in SHOWABLE:
@@ -102,6 +96,12 @@ class Resolver:
         return keys.variant(
             fragment, visit.headers, visit.cookies, visit.principal, visit.locale, unverified=visit.unverified
         )
+
+    def underway(self, call: Call, visit: Visit) -> Result | None:
+        """The task that this call has begun and that has not ended, where nobody is to be asked for the fragment itself."""
+        variant = self._variant(call.fragment, visit)
+        shown = self._tasks.shown(call.key + variant.key, visit.principal, self.now()) if variant.shareable else None
+        return None if shown is None else self._count(call, shown)
 
     def _without_asking(self, call: Call, entry: Entry | None, use: serve.Use, now: float) -> Result:
         kept = entry if use is not serve.Use.NOTHING and call.policy.state == "stored" else None
@@ -201,6 +201,8 @@ class Resolver:
         match serve.classify(answer.status, conditional=flight.entry is not None):
             case serve.Answer.CONTENT:
                 self._read(flight, answer, found)
+            case serve.Answer.ACCEPTED if not flight.call.primary:
+                self._accepted(flight, answer, found)
             case serve.Answer.EMPTY:
                 self._keep(flight, answer, found, Content(markup=EMPTY))
             case serve.Answer.NOT_MODIFIED:
@@ -297,6 +299,17 @@ class Resolver:
             self.end(wait, result)
             word = word and "collapsed"
 
+    def _accepted(self, flight: Flight, reply: Reply, found: Fields) -> None:
+        """Slow work: where it can be asked for is remembered by the key, so that asking again begins no other."""
+        key = flight.key if flight.variant.shareable else None
+        task = self._tasks.accept(flight.call, key, reply, found)
+        if isinstance(task, Failure):
+            self._failed(flight, task.reason, task.detail, reply.timing, reply.status)
+            return
+        for wait in flight.waits[:]:
+            self._let_go(wait)
+            self.end(wait, self._tasks.begun(task, wait, reply, found, now=self.now()))
+
     def _redirected(self, flight: Flight, reply: Reply, found: Fields) -> None:
         to = text(found, b"location")
         for wait in flight.waits[:]:
@@ -308,7 +321,7 @@ class Resolver:
         if entry is None:
             return
         now, call = self.now(), flight.call
-        entry.terms = self._terms(call, _merged(entry, found), entry.status)
+        entry.terms = self._terms(call, results.merged(entry, found), entry.status)
         entry.born = now - entry.terms.age
         entry.retry_at = 0.0
         self._store.put(entry)
@@ -366,7 +379,7 @@ class Resolver:
             call,
             reason,
             entry,
-            lambda fragment: self._fallback(fragment, head=call.primary),
+            lambda body: certain(self._checker, call.fragment, body, head=call.primary),
             began=began,
             now=self.now(),
             detail=detail,
@@ -374,18 +387,5 @@ class Resolver:
             status=status,
         )
 
-    def _fallback(self, fragment: Fragment, *, head: bool) -> Markup:
-        body = fragment.fallback_html or b""
-        checked = self._checker.verdict(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
-        if checked is None:
-            checked = self._checker.repair(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
-        return checked
-
 
 _STORABLE: Final = frozenset({200, 203, 204, 404, 410})
-
-
-def _merged(entry: Entry, found: Fields) -> Fields:
-    """The stored validators where the 304 names none of its own (RFC 9111 §3.2)."""
-    kept = (b"etag", entry.terms.etag), (b"last-modified", entry.terms.last_modified)
-    return {name: value.encode("latin-1") for name, value in kept if value} | dict(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from bff.model import Cache, Fragment, Markup, Outcome, Reason, Reply, Result, Timing
+from bff.model import Cache, Markup, Outcome, Reason, Reply, Result, Timing
 from bff.page.call import Call
 from bff.rules import keys, serve
 from bff.rules.caching import Fields, Terms, text
@@ -103,6 +103,19 @@ def revalidated(call: Call, entry: Entry, reply: Reply, *, began: float, now: fl
     return replace(fresh, reason=Reason.REVALIDATED, seconds=now - began, timing=reply.timing)
 
 
+def underway(task: str, *, began: float, now: float, wait: int, reply: Reply | None = None) -> Result:
+    """A task that a context has begun; the browser asks at `task` how far it is, in `wait` seconds."""
+    return Result(
+        outcome=Outcome.PENDING,
+        reason=Reason.TASK,
+        status=reply.status if reply is not None else None,
+        timing=reply.timing if reply is not None else None,
+        seconds=now - began,
+        retry_after=wait,
+        task=task,
+    )
+
+
 def redirected(reply: Reply, to: str, *, began: float, now: float) -> Result:
     """A primary's redirect; whether it is allowed is decided where it would be sent."""
     return Result(
@@ -120,7 +133,7 @@ def fallen(
     call: Call,
     reason: Reason,
     entry: Entry | None,
-    fallback: Callable[[Fragment], Markup],
+    fallback: Callable[[bytes], Markup],
     *,
     began: float,
     now: float,
@@ -149,7 +162,7 @@ def fallen(
     return Result(
         outcome=outcome,
         reason=reason,
-        markup=fallback(fragment) if used and fragment.fallback_html is not None else None,
+        markup=fallback(fragment.fallback_html) if used and fragment.fallback_html is not None else None,
         data=fragment.fallback_json if used else None,
         status=status,
         seconds=now - began,
@@ -173,6 +186,12 @@ def _reason(status: int) -> Reason:
     if status in serve.NEGATIVE:
         return Reason.NOT_FOUND
     return Reason.OK if status < 400 else Reason.STATUS
+
+
+def merged(entry: Entry, found: Fields) -> Fields:
+    """The stored validators where the 304 names none of its own (RFC 9111 §3.2)."""
+    kept = (b"etag", entry.terms.etag), (b"last-modified", entry.terms.last_modified)
+    return {name: value.encode("latin-1") for name, value in kept if value} | dict(found)
 
 
 def tags(call: Call, found: Fields) -> tuple[str, ...]:

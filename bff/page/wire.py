@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from bff.markup.patch import CLOSE, MARK_END, PATCH_END, bare, mark, patch, sandbox
+from bff.markup.patch import CLOSE, MARK_END, PATCH_END, bare, link, mark, patch, sandbox
 from bff.model import Clock, Hole, Markup, Outcome, Result, Slot
 from bff.page.compose import Composition, Running
 from bff.upstream.sources.content import rfc3339
@@ -146,9 +146,20 @@ class HtmlWriter:
         plan, out = running.plan, self._out
         if plan.slot.wrap:
             src = running.call.src if running.call is not None and result.outcome is Outcome.PENDING else ""
-            out.append(plan.wrapper.open(result.outcome.value, age=result.age, src=src, retry_after=result.retry_after))
+            out.append(
+                plan.wrapper.open(
+                    result.outcome.value,
+                    age=result.age,
+                    src=src,
+                    retry_after=result.retry_after,
+                    task=result.task,
+                    following=result.next,
+                )
+            )
         if result.outcome is Outcome.PENDING and plan.slot.wrap:
             self._placeholder(plan.slot)
+            if result.task:
+                out += [b"<noscript>", link(result.task, "nofollow", "How far it is"), b"</noscript>"]
         elif result.markup is not None and plan.fragment is not None and plan.fragment.trust == "sandboxed":
             out.append(sandbox(plan.slot.fragment, running.call.src if running.call is not None else ""))
         elif result.markup is not None:
@@ -219,6 +230,8 @@ def line(running: Running, result: Result, *, final: bool = True) -> dict[str, A
         "html": html,
         "data": json.loads(result.data) if result.data is not None and source == "json" else None,
         "src": call.src if call is not None and result.outcome is Outcome.PENDING else None,
+        "task": result.task or None,
+        "next": result.next or None,
         "tags": list(result.tags) or None,
         "retry_after": result.retry_after,
         "parent": running.parent.plan.number if running.parent is not None else None,

@@ -34,6 +34,7 @@ class Answer(Enum):
     """What an upstream's answer is to a slot."""
 
     CONTENT = auto()
+    ACCEPTED = auto()
     EMPTY = auto()
     NOT_MODIFIED = auto()
     REDIRECT = auto()
@@ -87,6 +88,8 @@ def classify(status: int, *, conditional: bool = False) -> Answer:
     match status:
         case 200 | 203:
             return Answer.CONTENT
+        case 202:
+            return Answer.ACCEPTED
         case 204:
             return Answer.EMPTY
         case 304 if conditional:

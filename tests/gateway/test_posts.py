@@ -28,7 +28,7 @@ NONE: Mapping[str, str] = MappingProxyType({})
 class Desk:
     def __init__(self) -> None:
         self.world = World(fragments={"shop/basket": BASKET, "other/mine": OTHER})
-        self.posts = Posts(fetch=self.world.upstreams, store=self.world.store, telemetry=self.world.seen)
+        self.posts = Posts(fetch=self.world.upstreams, store=self.world.store, telemetry=self.world.seen, tasks=self.world.tasks)
 
     async def post(
         self,
@@ -185,6 +185,28 @@ async def test_a_change_expires_the_tags_that_it_names() -> None:
     desk.world.upstreams.to("/basket").reply(b"", bff_changed="basket:7 basket:8")
     await task
     assert desk.world.store.entries == 0
+
+
+async def test_a_post_that_begins_a_task_leads_to_it() -> None:
+    desk = Desk()
+    desk.keep(BASKET, "ada")
+    for accept, status in (("text/html", 303), ("application/json", 202)):
+        task = await desk.post({"accept": accept})
+        desk.world.upstreams.to("/basket").reply(b'{"job_id": "1", "job_url": "/jobs/1"}', 202)
+        answer = await task
+        head = dict(answer.headers)
+        assert (answer.status, head[b"cache-control"]) == (status, b"no-store")
+        signed = head[b"location"].decode().removeprefix("/_bff/tasks/")
+        began = desk.world.tasks.read(signed, "ada")
+        assert began is not None
+        assert (began.name, began.target) == (BASKET.name, "/jobs/1")
+    assert desk.world.store.entries == 0
+    task = await desk.post()
+    desk.world.upstreams.to("/basket").reply(b"", 202, location="http://evil.test/jobs/1")
+    assert (await task).status == 502
+    task = await desk.post()
+    desk.world.upstreams.to("/basket").reply(b"<p>later</p>", 202)
+    assert (await task).status == 202
 
 
 async def test_the_exchange_ends_with_the_request() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from bff.markup.check import Checker
-from bff.model import Fragment
+from bff.model import Fragment, Markup
 from bff.rules.caching import Fields
 from bff.upstream.sources.content import LARGE, SLOW, Content, Read, Unreadable, content_type
 
@@ -36,9 +36,14 @@ def checked(checker: Checker, fragment: Fragment, body: bytes, *, head: bool) ->
     return work if len(body) >= SLOW else work()
 
 
-def _checked(checker: Checker, fragment: Fragment, body: bytes, head: bool) -> Content:
+def certain(checker: Checker, fragment: Fragment, body: bytes, *, head: bool) -> Markup:
+    """The body as markup, repaired where it must be."""
     markup = checker.verdict(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
-    return Content(markup=markup) if markup is not None else _repaired(checker, fragment, body, head)
+    return markup or checker.repair(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
+
+
+def _checked(checker: Checker, fragment: Fragment, body: bytes, head: bool) -> Content:
+    return Content(markup=certain(checker, fragment, body, head=head))
 
 
 def _repaired(checker: Checker, fragment: Fragment, body: bytes, head: bool) -> Content:

@@ -1,0 +1,37 @@
+"""One exchange with a context, awaited and counted: for what is asked for itself, outside of pages."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bff.model import Ask, Failure, Fetch, Fragment, Policy, Reply, Telemetry
+
+
+async def exchanged(
+    fetch: Fetch, telemetry: Telemetry, fragment: Fragment, policy: Policy, ask: Ask
+) -> Reply | Failure:
+    """The answer within the policy's times and sizes; who stops waiting ends the exchange."""
+    future: asyncio.Future[Reply | Failure] = asyncio.get_running_loop().create_future()
+
+    def done(answer: Reply | Failure) -> None:
+        if not future.done():
+            future.set_result(answer)
+
+    telemetry.inflight(fragment.context, 1)
+    exchange = fetch(
+        ask,
+        timeout=policy.timeout,
+        max_body=policy.max_body,
+        limit=policy.concurrency,
+        optional=False,
+        done=done,
+    )
+    try:
+        answer = await future
+    except asyncio.CancelledError:
+        exchange.cancel()
+        raise
+    finally:
+        telemetry.inflight(fragment.context, -1)
+    telemetry.upstream(fragment, str(answer.status), answer.timing.total)
+    return answer

@@ -1,0 +1,151 @@
+import json
+
+import pytest
+
+from bff.model import Forward, Outcome, Reason, Result
+from bff.page.flight import Wait
+from bff.page.tasks import KEPT, Underway
+from bff.page.wire import HtmlWriter, JsonWriter
+from bff.rules.tasks import LIFE, Signer
+from tests.build import WALL, World, document, fragment, int_param, page, slot
+
+EXPORT = fragment("shop/export", starts_task=True, forward=Forward(principal="x-user"), params={"n": int_param("n")})
+REPORT = fragment("shop/report", layer={"cache.mode": "off"})
+FRAGMENTS = {"shop/export": EXPORT, "shop/report": REPORT}
+
+
+class Asker:
+    """Calls of one fragment, with what became of them in order."""
+
+    def __init__(self, world: World, name: str, **params: str) -> None:
+        self.world, self.results = world, list[Result]()
+        made = world.planner.fragments[name]
+        self.call = world.planner.call(made, made.policy, {key: [text] for key, text in params.items()})
+
+    def ask(self, principal: str | None = None) -> "Wait | Result":
+        assert self.call is not None
+        answer = self.world.resolver.start(self.call, self.world.visit(principal), self.results.append)
+        if isinstance(answer, Result):
+            self.results.append(answer)
+        return answer
+
+
+def test_a_202_is_a_pending_slot_and_the_same_task_until_it_ends() -> None:
+    world = World(fragments=FRAGMENTS)
+    export = Asker(world, "shop/export", n="1")
+    export.ask("ada")
+    export.ask("ada")
+    world.upstreams.to("/export/1").reply(b"", 202, location="/jobs/1", retry_after="5")
+    export.ask("ada")
+    first, second, third = export.results
+    assert (first.outcome, first.reason, first.status) == (Outcome.PENDING, Reason.TASK, 202)
+    assert (first.retry_after, third.retry_after) == (5, 1)
+    assert first.task == second.task == third.task
+    task = world.tasks.read(first.task.removeprefix("/_bff/tasks/"), "ada")
+    assert task is not None
+    assert (task.name, task.target) == ("shop/export", "/jobs/1")
+    assert len(world.upstreams.flown) == 1
+    export.ask("bob")
+    Asker(world, "shop/export", n="2").ask("ada")
+    assert len(world.upstreams.open) == 2
+    world.tasks.end(task)
+    export.ask("ada")
+    assert len(world.upstreams.open) == 3
+
+
+def test_a_task_that_all_may_share_has_an_id_for_each() -> None:
+    world = World(fragments=FRAGMENTS)
+    report = Asker(world, "shop/report")
+    report.ask()
+    world.upstreams.to("/report").reply(b'{"job_id": "7", "job_url": "http://127.0.0.1:9100/jobs/7"}', 202)
+    report.ask("ada")
+    mine, hers = (result.task.removeprefix("/_bff/tasks/") for result in report.results)
+    assert mine != hers
+    assert world.tasks.read(mine, None) == world.tasks.read(hers, "ada")
+    assert world.tasks.read(mine, "ada") is None
+
+
+def test_what_nobody_may_share_is_not_remembered() -> None:
+    world = World(fragments=FRAGMENTS)
+    export = Asker(world, "shop/export", n="1")
+    export.ask(None)
+    world.upstreams.to("/export/1").reply(b"", 202, location="/jobs/1")
+    assert export.results[0].task
+    assert len(world.tasks) == 0
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"), [("http://evil.test/jobs/1", Reason.REFUSED), ("//x", Reason.REFUSED), ("", Reason.STATUS)]
+)
+def test_a_202_that_leads_nowhere_is_an_error(location: str, reason: Reason) -> None:
+    world = World(fragments=FRAGMENTS)
+    report = Asker(world, "shop/report")
+    report.ask()
+    world.upstreams.to("/report").reply(b"", 202, location=location)
+    (result,) = report.results
+    assert (result.outcome, result.reason, result.task) == (Outcome.OMITTED, reason, "")
+    assert len(world.tasks) == 0
+
+
+def test_a_primary_is_no_task() -> None:
+    shell = document(slot(1, "shop/report", kind="primary"))
+    world = World(page(shell), fragments=FRAGMENTS)
+    composition = world.compose()
+    composition.begin()
+    world.upstreams.to("/report").reply(b"", 202, location="/jobs/1")
+    result = composition.slots[0].result
+    assert result is not None
+    assert (result.outcome, result.reason) == (Outcome.OMITTED, Reason.STATUS)
+
+
+def written(world: World) -> tuple[str, dict[str, object]]:
+    """The page as HTML, and its first slot as JSON."""
+    composition = world.compose(principal="ada")
+    composition.begin()
+    html = HtmlWriter(composition, nonce="n", suffix="abcdef").advance().decode()
+    composition = world.compose(principal="ada")
+    composition.begin()
+    return html, next(iter(json.loads(JsonWriter(composition, world.loop.time).advance())["slots"].values()))
+
+
+@pytest.mark.parametrize("load", ["stream", "visible", "client", "click"])
+def test_a_page_begins_no_task_and_shows_the_one_that_was_begun(load: str) -> None:
+    shell = document(slot(1, "shop/export", load=load, params=(("n", ("1",)),), placeholder=(b"<p>Export</p>",)))
+    world = World(page(shell), fragments=FRAGMENTS)
+    html, line = written(world)
+    assert not world.upstreams.flown
+    assert 'state="pending" src="/_bff/fragments/shop/export?n=1" load="click"' in html
+    assert line["reason"] == "load"
+    export = Asker(world, "shop/export", n="1")
+    export.ask("ada")
+    world.upstreams.to("/export/1").reply(b"", 202, location="/jobs/1")
+    html, line = written(world)
+    task = export.results[0].task
+    assert f'load="click" task="{task}" retry-after="1"' in html
+    assert f'<p>Export</p><noscript><a rel="nofollow" href="{task}">' in html
+    assert (line["outcome"], line["reason"], line["task"], line["retry_after"]) == ("pending", "task", task, 1)
+
+
+def test_where_there_is_no_wrapper_a_script_begins_it() -> None:
+    world = World(page(document(slot(1, "shop/export", wrap=False, params=(("n", ("1",)),)))), fragments=FRAGMENTS)
+    html, _ = written(world)
+    assert "bff-fragment" not in html
+    assert not world.upstreams.flown
+
+
+def test_what_is_remembered_is_bounded_and_ends() -> None:
+    now = [WALL]
+    known = Underway(Signer(["s"]), lambda: now[0])
+    tasks = [known.begin("shop/export", f"/jobs/{number}", f"k{number}") for number in range(KEPT + 1)]
+    assert len(known) == KEPT
+    assert known.known("k0") is None
+    assert known.known("k1") == tasks[1]
+    again = known.begin("shop/export", "/jobs/again", "k1")
+    known.end(tasks[1])
+    assert known.known("k1") == again
+    now[0] += LIFE - 1
+    assert known.age(again) == LIFE - 1
+    assert known.known("k2") == tasks[2]
+    now[0] += 1
+    assert known.known("k2") is None
+    assert len(known) == KEPT - 1
