@@ -28,7 +28,9 @@ NONE: Mapping[str, str] = MappingProxyType({})
 class Desk:
     def __init__(self) -> None:
         self.world = World(fragments={"shop/basket": BASKET, "other/mine": OTHER})
-        self.posts = Posts(fetch=self.world.upstreams, store=self.world.store, telemetry=self.world.seen, tasks=self.world.tasks)
+        self.posts = Posts(
+            fetch=self.world.upstreams, store=self.world.store, telemetry=self.world.seen, tasks=self.world.tasks
+        )
 
     async def post(
         self,
