@@ -46,7 +46,10 @@ class Running:
         composition = self.composition
         composition.pending -= 1
         composition.arrived.append(self)
-        composition.wake()
+        blocked = composition.blocked
+        if blocked is None or blocked is self or self.marked:
+            composition.ready = True
+            composition.wake()
 
 
 class Composition:
@@ -72,6 +75,8 @@ class Composition:
         self.slots: list[Running] = []
         self.arrived: list[Running] = []
         self.pending = 0
+        self.ready = False  # something has ended that the writer can go on with
+        self.blocked: Running | None = None  # the one slot that the stream waits for where it stands
         self.gone = False
         self.over = False
         self._awake: asyncio.Future[None] | None = None
@@ -145,14 +150,19 @@ class Composition:
             self._awake.set_result(None)
 
     async def more(self) -> None:
-        """Wait until a slot has ended since `arrived` was last taken, or the browser is gone."""
-        while not self.arrived and not self.gone:
+        """Wait until a slot has ended that the writer can go on with, or the browser is gone.
+
+        While the stream waits for one slot where it stands, others that end there later wake nobody.
+        """
+        while not self.ready and not self.gone:
             await self._sleep()
 
     async def until(self, running: Running) -> None:
         """Wait until this slot has ended, or the browser is gone."""
+        self.blocked = running
         while running.result is None and not self.gone:
             await self._sleep()
+        self.blocked = None
 
     async def _sleep(self) -> None:
         self._awake = asyncio.get_running_loop().create_future()
@@ -162,7 +172,7 @@ class Composition:
             self._awake = None
 
     def take(self) -> list[Running]:
-        arrived, self.arrived = self.arrived, []
+        arrived, self.arrived, self.ready = self.arrived, [], False
         return arrived
 
     def expire(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from bff.markup.patch import CLOSE, MARK_END, PATCH_END, bare, link, mark, patch, sandbox
 from bff.model import Clock, Hole, Markup, Outcome, Result, Slot
 from bff.page.compose import Composition, Running
+from bff.page.lists import onward
 from bff.upstream.sources.content import rfc3339
 
 
@@ -89,9 +90,11 @@ class HtmlWriter:
                 self._hole(part)
             elif not self._place(slots[part.index]):
                 self._inside = part.inside
+                self._composition.blocked = slots[part.index]
                 return
             self._at += 1
         self._inside = ()
+        self._composition.blocked = None
 
     def _hole(self, hole: Hole) -> None:
         if hole.key == "nonce":
@@ -164,6 +167,10 @@ class HtmlWriter:
             out.append(sandbox(plan.slot.fragment, running.call.src if running.call is not None else ""))
         elif result.markup is not None:
             self._markup(running, result.markup)
+            if result.next and plan.slot.more and running.call is not None:
+                planned = self._composition.planned
+                to = onward(planned.plan.page, planned.given, plan.slot, running.call, result.next)
+                out.append(link(to, "next", "More"))
         if plan.slot.wrap:
             out.append(CLOSE)
 

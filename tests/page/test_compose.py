@@ -57,6 +57,20 @@ async def test_waiting_for_one_slot() -> None:
     assert composition.slots[1].result is None
 
 
+async def test_what_ends_behind_the_slot_that_the_stream_waits_for_wakes_nobody() -> None:
+    world = World(page(document(slot(1, "shop/a", kind="core"), slot(2, "shop/b", kind="core"))), fragments=BOTH)
+    composition = world.compose()
+    composition.begin()
+    writer = HtmlWriter(composition, nonce="n", suffix="x")
+    writer.advance()
+    world.upstreams.to("/b").reply()
+    assert not composition.ready
+    world.upstreams.to("/a").reply()
+    assert composition.ready
+    writer.advance()
+    assert writer.complete
+
+
 async def test_only_what_was_asked_for_is_started() -> None:
     world = two()
     composition = world.compose()
