@@ -26,6 +26,7 @@ class Wrapper:
     loading: bytes  # the whole start tag of the placeholder
     fresh: bytes  # the whole start tag of an answer that did not come from the store
     load: bytes  # ` load="visible"` where the browser fetches it
+    more: bytes  # ` more="click"` where the list's next page is loaded in place
 
     def open(
         self,
@@ -52,7 +53,7 @@ class Wrapper:
             if retry_after is not None:
                 out += b' retry-after="%d"' % retry_after
         if following:
-            out += b' next="' + escape(following).encode() + b'"'
+            out += b' next="' + escape(following).encode() + b'"' + self.more
         if state == "omitted":
             out += b" hidden"
         return out + self.end
@@ -69,6 +70,7 @@ def wrapper(slot: Slot, number: str) -> Wrapper:
         loading=start + b'loading" aria-busy="true"' + end,
         fresh=start + b'fresh"' + end,
         load=load,
+        more=f' more="{slot.more}"'.encode() if slot.more else b"",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 from bff.markup.patch import Wrapper, reserve_rule, wrapper
 from bff.model import NONCE, Fragment, Hole, Outcome, Page, Pattern, Policy, Reason, Ref, Result, Shell, Slot
@@ -17,6 +17,7 @@ from bff.page.call import Call, typed
 from bff.page.elements import Elements
 from bff.page.routes import Routes
 from bff.rules import keys
+from bff.rules.pages import address
 from bff.rules.policy import merge, parse
 
 REMEMBERED: Final = 4096
@@ -168,7 +169,7 @@ class Planner:
             target=target,
             key=keys.base(fragment.name, values, primary=kind == "primary"),
             head=f"accept: {accept}\r\nuser-agent: bff\r\n".encode(),
-            src=source_url(fragment, values),
+            src=address(fragment, values),
             plain=not fragment.private and not fragment.forward.headers,
             primary=kind == "primary",
             optional=kind == "optional",

@@ -23,6 +23,7 @@ from bff.rules.caching import Fields, Terms, fields, terms, text
 from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
 from bff.timer import Timer
+from bff.upstream.sources import paged
 from bff.upstream.sources.content import Content, Read, Source, Unreadable
 from bff.upstream.sources.html import certain
 
@@ -221,7 +222,7 @@ class Resolver:
     def _read(self, flight: Flight, reply: Reply, found: Fields) -> None:
         call = flight.call
         source = self._sources[call.fragment.source]
-        read = source.read(call.fragment, found, reply.body, call.params, head=call.primary)
+        read = paged.read(source, call.fragment, found, reply.body, values=call.values, params=call.params, head=call.primary)
         if callable(read):
             future = asyncio.get_running_loop().run_in_executor(None, read)
             future.add_done_callback(lambda made: self._made(flight, reply, found, made.result()))
@@ -262,6 +263,7 @@ class Resolver:
             born=self.now() - kept.age,
             as_of=content.as_of,
             tags=tags,
+            next=content.next,
             principal=flight.principal if fragment.private else None,
         )
 

@@ -31,6 +31,7 @@ def hit(call: Call, entry: Entry, now: float) -> Result:
         as_of=entry.as_of,
         date=entry.terms.date,
         tags=entry.tags,
+        next=entry.next,
         left=serve.left(entry, call.policy.cache, now),
         etag=entry.terms.etag,
     )
@@ -62,6 +63,7 @@ def stale(
         timing=timing,
         detail=detail,
         tags=entry.tags,
+        next=entry.next,
         left=serve.left(entry, cache, now),
         etag=entry.terms.etag,
     )
@@ -90,6 +92,7 @@ def answered(
         seconds=now - began,
         timing=reply.timing,
         tags=tags,
+        next=content.next,
         cookies=set_cookies(reply) if call.primary else (),
         left=serve.lifetime(terms, reply.status, call.policy.cache) - terms.age,
         cache=kept,

@@ -25,6 +25,7 @@ class Entry:
     born: float  # when it was generated: arrival minus its age on arrival
     as_of: float | None  # wall
     tags: tuple[str, ...] = ()
+    next: str = ""  # the fragment endpoint's address of the list's next page
     principal: str | None = None  # whose it is, in private scope
     retry_at: float = 0.0  # a background refresh that failed is not tried again before
     seen: tuple[int, Result] | None = None  # the result made of it, true for one second of age

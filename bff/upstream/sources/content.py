@@ -23,6 +23,7 @@ class Content:
     markup: Markup | None = None
     data: bytes | None = None
     as_of: float | None = None
+    next: str = ""  # the fragment endpoint's address of the list's next page
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class JsonSource:
     ) -> Content | Unreadable:
         try:
             data = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return Unreadable(f"answered no valid JSON: {error}")
         spoke = timestamp(data, fragment.as_of)
         if fragment.template is None:
