@@ -272,17 +272,6 @@ _CSP: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def source_url(fragment: Fragment, values: keys.Values) -> str:
-    """The fragment endpoint's URL for these parameters; what the gateway fills in itself is left to it."""
-    pairs = [
-        f"{name}={quote(text, safe='')}"
-        for name, texts in values.items()
-        if not fragment.params[name].principal and texts != fragment.params[name].default
-        for text in texts
-    ]
-    return f"/_bff/fragments/{fragment.name}" + ("?" + "&".join(pairs) if pairs else "")
-
-
 def _query(page: Page, query: str) -> dict[str, tuple[str, ...]]:
     """The declared query parameters, canonical; undeclared ones are ignored, bad or repeated ones are `BadQuery`."""
     if not page.query:
