@@ -30,7 +30,10 @@ FAMILIES = {  # modules that would be a folder with the one they are named with,
 
 SEAMS = {  # library → the only places that may import it
     "anyio": ("bff/*",),
+    "backports": ("bff/gateway/compress.py",),
+    "brotli": ("bff/gateway/compress.py",),
     "cachetools": ("bff/store/memory.py",),
+    "compression": ("bff/gateway/compress.py",),  # part of the standard library since Python 3.14
     "fastavro": ("bff/events/payload.py",),
     "httptools": ("bff/upstream/*.py", "bff/gateway/protocol.py", "bff/gateway/server.py"),
     "httpx2": ("bff/upstream/remote.py",),

@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bff.gateway import compress, pagehead, primary
+from bff.gateway.compress import Coding, Encoder, fed
 from bff.gateway.identity import Identity
 from bff.gateway.overlay import overlay
 from bff.gateway.problems import Answer, Fields, problem
 from bff.gateway.request import Form, Ids, Locales, accepts_html, form, ids, ordered, picked, takes_html
-from bff.model import Clock, Ended, Outcome, Reason, Report, Result, Telemetry
+from bff.model import Clock, Ended, Report, Result, Telemetry
 from bff.page.call import Visit
 from bff.page.compose import Composition, Running
 from bff.page.plan import BadQuery, Planned, Planner
@@ -38,7 +40,6 @@ _HTML: Final[Fields] = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
 ]
-_REFUSED: Final = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,11 +56,19 @@ class Turn:
     began: float
     ordered: bool
     html: bool  # an error may be a page
+    coding: Coding | None
     status: int = 200
     extra: Fields
     first_byte: float = 0.0
     lost: bool = False  # the browser went before the end
     before: tuple[Ended, ...] = ()  # the slots of the page that this one, its error page, stands in for
+
+    def encoder(self, size: int, *, whole: bool) -> Encoder | None:
+        """For a body of which `size` bytes are there; None, and no coding, where that is all and little."""
+        if self.coding is None or (whole and size < compress.TINY):
+            self.coding = None
+            return None
+        return compress.encoder(self.coding)
 
 
 class Pages:
@@ -112,6 +121,12 @@ class Pages:
         if not settled.writer.complete and settled.method != "HEAD":
             scope["bff.turn"], scope["bff.body"] = settled, body
             return None
+        if settled.coding is not None and body:
+            if len(body) > compress.LARGE:
+                scope["bff.turn"], scope["bff.body"] = settled, body
+                return None
+            made = settled.encoder(len(body), whole=True)
+            body = body if made is None else made.chunk(body, last=True)
         head = self._head(settled, len(body) if settled.method != "HEAD" else None)
         self._report(settled, settled.status)
         return settled.status, head, body
@@ -149,6 +164,7 @@ class Pages:
             in_order=wanted == "html" and ordered(found, query),
             html=takes_html(found.get(b"accept", b"*/*")),
             path=scope["path"],
+            coding=pagehead.coding(found, scope["method"], wanted, planned),
         )
         self._start(turn)
         return turn
@@ -165,6 +181,7 @@ class Pages:
         in_order: bool,
         html: bool,
         path: str,
+        coding: Coding | None,
     ) -> Turn:
         composition = Composition(
             planned,
@@ -185,6 +202,7 @@ class Pages:
             began=began,
             ordered=in_order,
             html=html,
+            coding=coding,
             extra=[],
         )
 
@@ -209,23 +227,23 @@ class Pages:
         plan = turn.composition.planned.plan
         if plan.primary is None:
             return turn
-        primary = turn.composition.slots[plan.primary.index]
-        result = primary.result
+        main = turn.composition.slots[plan.primary.index]
+        result = main.result
         if result is None:
             return turn
         grant = plan.primary.fragment.grant if plan.primary.fragment is not None else None
         if grant is not None:
             turn.extra += [(b"set-cookie", value) for value in redirects.cookies(result.cookies, grant)]
         if result.location or (result.status is not None and 300 <= result.status < 400):
-            return self._redirect(turn, primary, result)
-        status = _status(result)
-        if status < 400 or _has_body(result):
+            return self._redirect(turn, main, result)
+        status = primary.status(result)
+        if status < 400 or primary.has_body(result):
             turn.status = status
             return turn
         return self._error(turn, status, result)
 
-    def _redirect(self, turn: Turn, primary: Running, result: Result) -> Turn | Answer:
-        fragment = primary.plan.fragment
+    def _redirect(self, turn: Turn, main: Running, result: Result) -> Turn | Answer:
+        fragment = main.plan.fragment
         to = redirects.location(result.location, fragment.upstream, fragment.grant) if fragment is not None else None
         if to is None or result.status is None:
             return self._error(turn, 502, result)
@@ -258,6 +276,7 @@ class Pages:
             in_order=turn.ordered,
             html=turn.html,
             path=turn.path,
+            coding=turn.coding if turn.method != "HEAD" else None,
         )
         made.status, made.extra, made.before = status, more[1:], composition.ended()
         composition.dissolve()
@@ -276,9 +295,9 @@ class Pages:
         alarm = self._timer.at(turn.visit.until, lambda: turn.composition.expire())  # noqa: PLW0108 # `turn` may become its error page
         closed(lambda: self._lost(turn))
         try:
-            primary = turn.composition.planned.plan.primary
-            if primary is not None and "bff.body" not in scope:
-                await turn.composition.until(turn.composition.slots[primary.index])
+            main = turn.composition.planned.plan.primary
+            if main is not None and "bff.body" not in scope:
+                await turn.composition.until(turn.composition.slots[main.index])
                 if turn.composition.gone:
                     return
                 settled = self._settled(turn)
@@ -309,15 +328,19 @@ class Pages:
             if composition.gone:
                 return
             body = writer.advance()
-        length = len(body) if writer.complete else None
+        whole = writer.complete
+        made = turn.encoder(len(body), whole=whole) if turn.coding is not None else None
+        body = body if made is None else await fed(made, body, last=whole)
+        length = len(body) if whole else None
         await send({"type": "http.response.start", "status": turn.status, "headers": self._head(turn, length)})
-        await send({"type": "http.response.body", "body": body, "more_body": not writer.complete})
+        await send({"type": "http.response.body", "body": body, "more_body": not whole})
         while not writer.complete:
             await composition.more()
             if composition.gone:
                 return
             body = writer.advance()
             if body or writer.complete:
+                body = body if made is None else await fed(made, body, last=writer.complete)
                 await send({"type": "http.response.body", "body": body, "more_body": not writer.complete})
 
     # --- heads and reports --------------------------------------------------------------------------------------------
@@ -333,9 +356,11 @@ class Pages:
             kind = turn.writer.media_type
             head = [(b"content-type", kind), (b"cache-control", b"no-store"), (b"vary", _VARY), _HTML[3], _HTML[4]]
         head.append((b"x-request-id", turn.ids.request.encode("latin-1")))
-        head.append((b"server-timing", _timing(turn.composition, turn.first_byte)))
+        head.append((b"server-timing", pagehead.timing(turn.composition, turn.first_byte)))
         if length is not None:
             head.append((b"content-length", b"%d" % length))
+        if turn.coding is not None:
+            head.append((b"content-encoding", turn.coding.encode()))
         if turn.extra:
             head += turn.extra
         return head
@@ -359,38 +384,6 @@ class Pages:
         self._telemetry.page(report)
         if self.witness is not None:
             self.witness(report)
-
-
-def _status(result: Result) -> int:
-    """The page's status by its primary's result (contract §3)."""
-    match result.outcome:
-        case Outcome.FRESH:
-            return result.status if result.status is not None and result.status >= 400 else 200
-        case Outcome.STALE | Outcome.FALLBACK:
-            return 200
-        case _ if result.reason in (Reason.PARAMS, Reason.NOT_FOUND, Reason.WHEN):
-            return 404
-        case _ if result.reason is Reason.TIMEOUT:
-            return 504
-        case _ if result.reason in _REFUSED or result.reason is Reason.OFF:
-            return 503
-        case _:
-            return 502
-
-
-def _has_body(result: Result) -> bool:
-    return result.outcome is Outcome.FRESH and result.markup is not None and result.markup.size > 0
-
-
-def _timing(composition: Composition, first_byte: float) -> bytes:
-    """Server-Timing of what is known when the head leaves: the wait for it, and each fetch that has ended."""
-    entries = [f"bff;dur={first_byte * 1000:.1f}"]
-    for running in composition.slots:
-        result = running.result
-        if result is not None and result.seconds > 0:
-            what = f"{running.plan.slot.fragment} {result.outcome.value}"
-            entries.append(f'{running.plan.number};dur={result.seconds * 1000:.1f};desc="{what}"')
-    return ", ".join(entries).encode("latin-1")
 
 
 async def send_answer(send: Send, answer: Answer, method: str) -> None:

@@ -14,10 +14,12 @@ Form = Literal["html", "ndjson", "json"]
 _INTERESTING: Final = frozenset(
     (
         b"accept",
+        b"accept-encoding",
         b"accept-language",
         b"authorization",
         b"cookie",
         b"hx-request",
+        b"sec-fetch-site",
         b"turbo-frame",
         b"user-agent",
         b"x-request-id",
