@@ -24,6 +24,7 @@ def rules(world: World, ceilings: Mapping[str, object]) -> Iterator[Finding]:
     for linked in explain.slots(world, ceilings):
         yield from _budget(world, linked)
         yield from _inactive(world, linked)
+        yield from _task(world, linked)
     for page in world.pages.values():
         yield from _deadline(world, page)
     yield from _upstreams(world)
@@ -58,6 +59,20 @@ def _inactive(world: World, linked: explain.Linked) -> Iterator[Finding]:
             message=f"{name} on a slot of {slot.fragment} is not yet active",
             remedy="it is checked, and has no effect",
             severity="note",
+        )
+
+
+def _task(world: World, linked: explain.Linked) -> Iterator[Finding]:
+    """Work that a page's being read would begin: the gateway waits for a click all the same."""
+    slot = linked.slot
+    if linked.fragment.starts_task and (slot.load not in ("click", "none") or slot.kind == "primary"):
+        yield _finding(
+            linked.page,
+            world.places[f"shell:{linked.page.name}:{slot.index}"],
+            code="starts-task",
+            message=f"{slot.fragment} begins work, and this slot would begin it whenever the page is read",
+            remedy='write load="click"; a primary cannot begin a task',
+            severity="warning",
         )
 
 

@@ -59,6 +59,24 @@ def test_a_service_is_one_contexts() -> None:
     assert finding.message == "site points at the upstream of shop (team-shop)"
 
 
+@pytest.mark.parametrize(
+    ("slot_", "codes"),
+    [
+        ({"load": "click"}, []),
+        ({"load": "none"}, []),
+        ({}, ["starts-task"]),
+        ({"load": "client"}, ["starts-task"]),
+        ({"kind": "primary"}, ["starts-task"]),
+    ],
+)
+def test_what_begins_work_waits_for_a_click(slot_: dict[str, Any], codes: list[str]) -> None:
+    made = world(
+        built("shop", fragment("shop/export", starts_task=True), page("shop/cart", slot("shop/export", **slot_)))
+    )
+    warnings = [each for each in found(made) if each.severity == "warning"]
+    assert [each.code for each in warnings] == codes
+
+
 def test_defaults_are_fit() -> None:
     lines = slot("shop/lines", kind="primary")
     made = world(built("shop", fragment("shop/lines", policy=DEFAULTS), page("shop/cart", lines)))

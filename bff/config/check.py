@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 SOURCES: Final = ("html", "json", "podium", "web-fragment")
 SOURCE_PLUGINS: Final = "bff.sources"
+_MARKUP: Final = ("html", "podium", "web-fragment")
+_SIZES: Final = ("page_size", "per_page", "pagesize", "limit", "size", "first", "count")  # of pages, as APIs call it
 NAME: Final = r"[a-z0-9][a-z0-9-]*"
 
 _DIRECTIVES: Final = (
@@ -154,13 +156,14 @@ class Checker:
         source = fragment.source or spec.source
         if fragment.source:
             self.source((*loc, "source"), fragment.source)
-        if source == "html":
-            for key in ("template", "as_of", "paginate"):
+        if source in _MARKUP:
+            linked = fragment.paginate is not None and fragment.paginate.style == "link"
+            for key in ("template", "as_of", *(() if linked else ("paginate",))):
                 if getattr(fragment, key):
                     self.error(
                         (*loc, key),
                         "needs-json",
-                        f"{key} is for JSON, and this source is html; write source: json",
+                        f"{key} is for JSON, and this source is {source}; write source: json",
                         key=True,
                     )
         self.references(loc, fragment, params)
@@ -170,6 +173,8 @@ class Checker:
             self.file((*loc, "template"), fragment.template, (".html",))
         self.assets((*loc, "assets"), fragment.assets)
         self.paginate((*loc, "paginate"), fragment.paginate)
+        if fragment.paginate is not None:
+            self.sizes(loc, fragment)
 
     def references(self, loc: Loc, fragment: grammar.Fragment, params: Mapping[str, Param]) -> None:
         path = self.attempt((*loc, "path"), parse_path, fragment.path)
@@ -279,6 +284,14 @@ class Checker:
                 self.attempt((*loc, key, number), parse_path, path)
         if assets.vite:
             self.attempt((*loc, "vite"), parse_path, assets.vite)
+
+    def sizes(self, loc: Loc, fragment: grammar.Fragment) -> None:
+        """How much one page holds is the gateway's to bound: a context that obliges anybody is a way to hurt it."""
+        for name, text in fragment.query.items():
+            param = fragment.params.get(text.strip("{}"))
+            if name in _SIZES and param is not None and param.type == "int" and not param.le:
+                message = f"{name} is bounded by nothing; write le: 100, beyond which nobody is served"
+                self.warning((*loc, "params", text.strip("{}")), "unbounded-page", message, key=True)
 
     def paginate(self, loc: Loc, paginate: grammar.Paginate | None) -> None:
         if paginate and not paginate.style and not (paginate.items and paginate.next):

@@ -32,16 +32,13 @@ _POLICY: Final = ("retry.*", "hedge.*", "breaker.*", "cache.pull")
 CONTEXT: Final = (
     Row("source", lambda value: value not in ACTIVE_SOURCES),
     Row("fragments/*/source", lambda value: value not in ACTIVE_SOURCES),
-    Row("fragments/*/paginate"),
     Row("fragments/*/assets"),
-    Row("fragments/*/starts_task"),
     Row("proxy/*"),
     Row("events/*"),
     *(Row(f"{place}/{key}") for place in ("policy", "fragments/*/policy") for key in _POLICY),
 )
 OPERATOR: Final = (
     Row("store"),
-    Row("secret"),
     Row("events"),
     Row("cors"),
     Row("admin"),

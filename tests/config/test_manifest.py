@@ -169,6 +169,8 @@ CASES = [  # what is added to BASE; where, code and a piece of the text
     ("source: xml", (3, 9, "unknown-source", "known are html, json")),
     ("fragments: {a: {path: /, template: templates/course-card.html}}", (3, 26, "needs-json", "source: json")),
     ("fragments: {a: {path: /, paginate: drf}}", (3, 26, "needs-json", "source: json")),
+    ("fragments: {a: {path: /, source: podium, as_of: x}}", (3, 42, "needs-json", "this source is podium")),
+    ("fragments: {a: {path: /, paginate: link, query: {limit: '{n}'}, params: {n: {type: int}}}}", (3, 74, "unbounded-page", "write le: 100")),
     ("fragments: {a: {path: /, source: json, paginate: {items: a}}}", (3, 50, "bad-value", "both items and next")),
     ("fragments: {a: {path: /, source: json, paginate: drv}}", (3, 50, "bad-value", "style: 'drv' is not one of")),
     ("fragments: {a: {path: /, source: json, template: x.html}}", (3, 50, "missing-file", "does not exist")),
