@@ -19,6 +19,7 @@ class Kept(Protocol):
     version: str
     terms: Terms
     born: float
+    stale_at: float  # what a purge makes of it: stale from then on; -inf: of no use; inf: nothing
 
 
 class Use(Enum):
@@ -62,6 +63,8 @@ def use(kept: Kept | None, version: str, cache: Cache, now: float) -> Use:
     if age > cache.max_stale:
         return Use.NOTHING
     stale = age - lifetime(kept.terms, kept.status, cache)
+    if kept.stale_at <= now:
+        stale = max(stale, now - kept.stale_at)
     current = kept.version == version
     if stale < 0 and current:
         return Use.FRESH
@@ -80,7 +83,7 @@ def _window(stated: float | None, policy: float) -> float:
 
 def left(kept: Kept, cache: Cache, now: float) -> float:
     """Seconds of freshness left; negative once stale."""
-    return lifetime(kept.terms, kept.status, cache) - (now - kept.born)
+    return min(lifetime(kept.terms, kept.status, cache) + kept.born, kept.stale_at) - now
 
 
 def classify(status: int, *, conditional: bool = False) -> Answer:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 from bff.model import Markup, Result
 from bff.rules.caching import Terms
 
-OVERHEAD: Final = 512  # bytes of bookkeeping counted per entry besides its contents
+OVERHEAD: Final = 1024  # bytes of bookkeeping counted per entry besides its contents, as measured
+OVERHEAD_OF_TAG: Final = 128
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Entry:
-    """One kept answer. Times are `loop.time()` seconds unless they say wall; only `terms` and `born` change (on a 304)."""
+    """One kept answer. Times are `loop.time()` seconds unless they say wall; `terms` and `born` change on a 304."""
 
     key: str
     fragment: str
@@ -27,9 +29,14 @@ class Entry:
     tags: tuple[str, ...] = ()
     next: str = ""  # the fragment endpoint's address of the list's next page
     principal: str | None = None  # whose it is, in private scope
+    took: float = 0.0  # seconds that its fetch took: what it costs to have it again
+    stale_at: float = math.inf  # marked by a purge: stale from then on; -inf: gone, whoever still holds it
+    laps: int = 0  # how often eviction still passes it over
     retry_at: float = 0.0  # a background refresh that failed is not tried again before
     seen: tuple[int, Result] | None = None  # the result made of it, true for one second of age
 
     @property
     def size(self) -> int:
-        return OVERHEAD + len(self.key) + (self.markup.size if self.markup else 0) + len(self.data or b"")
+        """Bytes it is counted with."""
+        tags = OVERHEAD_OF_TAG * len(self.tags) + sum(map(len, self.tags))
+        return OVERHEAD + tags + len(self.key) + (self.markup.size if self.markup else 0) + len(self.data or b"")

@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -30,6 +31,7 @@ class Copy:
     status: int = 200
     version: str = "1"
     born: float = 0.0
+    stale_at: float = math.inf
 
 
 @pytest.mark.parametrize(
@@ -184,3 +186,32 @@ def test_the_order_of_the_policy_counts() -> None:
         serve.step(policy(on_error="stale"), Reason.TIMEOUT, stale=False, fallback=True, client=True, primary=False)
         == "omit"
     )
+
+
+@pytest.mark.parametrize(
+    ("now", "use"),
+    [
+        (3, Use.FRESH),
+        (4, Use.REVALIDATE),
+        (8.9, Use.REVALIDATE),
+        (9, Use.RESERVE),
+        (23.9, Use.RESERVE),
+        (24, Use.NOTHING),
+    ],
+)
+def test_the_windows_of_what_a_purge_marked_stale_begin_with_the_purge(now: float, use: Use) -> None:
+    assert serve.use(Copy(stale_at=4.0), "1", CACHE, now) is use
+
+
+def test_a_purge_never_lengthens_a_window() -> None:
+    assert serve.use(Copy(stale_at=20.0), "1", CACHE, 29.9) is Use.RESERVE
+    assert serve.use(Copy(stale_at=20.0), "1", CACHE, 30) is Use.NOTHING
+
+
+def test_what_a_purge_has_removed_is_of_no_use_to_whoever_still_holds_it() -> None:
+    assert serve.use(Copy(stale_at=-math.inf), "1", CACHE, 1) is Use.NOTHING
+
+
+def test_a_purge_ends_the_freshness_that_is_told() -> None:
+    assert serve.left(Copy(), CACHE, 4) == 6
+    assert serve.left(Copy(stale_at=3.0), CACHE, 4) == -1

@@ -1,4 +1,4 @@
-from bff.model import Markup
+from bff.model import Markup, Outcome, Reason, Result
 from bff.rules.caching import Terms
 from bff.store.entry import OVERHEAD, Entry
 from bff.store.memory import MemoryStore
@@ -43,16 +43,24 @@ def test_what_was_put_is_there_until_it_is_expired() -> None:
     assert (store.entries, store.bytes) == (0, 0)
 
 
-def test_the_least_recently_used_leave_first_and_are_reported() -> None:
+def used(store: MemoryStore, key: str) -> None:
+    """Hit an entry as `page.results.hit` does."""
+    found = store.get(key)
+    assert found is not None
+    found.seen = (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT))
+
+
+def test_what_was_not_used_leaves_first_and_is_reported() -> None:
     evicted: list[str] = []
-    store = MemoryStore(3 * (1000 + OVERHEAD + 1), evicted.append)
+    budget = 3 * entry("a").size
+    store = MemoryStore(budget, evicted.append)
     for key in "abc":
         store.put(entry(key))
-    store.get("a")
+    used(store, "a")
     store.put(entry("d"))
     assert [store.get(key) is not None for key in "abcd"] == [True, False, True, True]
     assert evicted == ["size"]
-    assert store.bytes <= 3 * (1000 + OVERHEAD + 1)
+    assert store.bytes <= budget
 
 
 def test_what_is_larger_than_the_budget_replaces_nothing_but_its_own_key() -> None:

@@ -1,0 +1,52 @@
+"""Everything that is purged goes through here: to this process's memory at once, to the second tier, and so to all others."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bff.model import Clock, Purge
+from bff.store.memory import MemoryStore
+from bff.store.tier import Tier
+
+
+class Purger:
+    """Purges both tiers, and heeds what other processes purge. Belongs to one event loop."""
+
+    def __init__(self, store: MemoryStore, tier: Tier | None, *, clock: Clock) -> None:
+        self._store = store
+        self._tier = tier
+        self._clock = clock
+        self._sweeping: asyncio.Task[None] | None = None
+        if tier is not None:
+            tier.subscribe(self._heard)
+
+    async def __call__(self, purge: Purge) -> int:
+        """Purge; returns how many entries of this process it met. Holds here at once, and everywhere within 250 ms."""
+        met = self._here(purge)
+        if self._tier is not None:
+            await self._tier.purge(purge)
+        return met
+
+    def _heard(self, purge: Purge, when: float) -> None:
+        del when  # another machine's clock: what counts here is what was fetched before we heard of it
+        self._here(purge)
+
+    def _here(self, purge: Purge) -> int:
+        met = self._store.purge(purge, self._clock())
+        if self._sweeping is None and self._store.sweep(0):
+            self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+        return met
+
+    async def _sweep(self) -> None:
+        """Take apart what was purged, in slices: connections are served in between."""
+        more = True
+        while more:
+            await asyncio.sleep(0)
+            more = self._store.sweep()
+        self._sweeping = None
+
+    async def aclose(self) -> None:
+        """End what is under way."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
