@@ -21,11 +21,28 @@ from bff.config.options import Settings
 from bff.config.origins import Source
 from bff.config.render import compile_template
 from bff.config.templates import shell_source
+from bff.config.yaml import Loc
 from bff.errors import Finding, TemplateFailed
+from bff.events import payload
 from bff.link import Built, Place, Template, own
 from bff.markup.shell import compile_shell
-from bff.model import Assets, Context, Forward, Fragment, Grant, Page, Policy, Render, Shell, Slot, Upstream
-from bff.rules import policy
+from bff.model import (
+    Assets,
+    Back,
+    Context,
+    Forward,
+    Fragment,
+    Grant,
+    Page,
+    Policy,
+    Render,
+    Route,
+    Shell,
+    Slot,
+    Subscription,
+    Upstream,
+)
+from bff.rules import policy, redirects
 
 _USES_OTHERS: Final = re.compile(rb"\{%-?\s*(?:include|import|from|extends)\b")
 
@@ -65,7 +82,7 @@ class _Builder:
         spec, name = self.manifest.spec, self.manifest.name
         upstream = texts.parse_upstream(spec.upstream) if spec.upstream else None
         forward = Forward(**spec.forward.model_dump())
-        grant = Grant(**spec.grant.model_dump())
+        grant = Grant(**spec.grant.model_dump(), back=self._back(upstream))
         layers = [("bff.yaml", self.settings.policy), ("context", spec.policy)]
         self._place(f"upstream:{name}", "upstream")
         fragments = [
@@ -74,6 +91,11 @@ class _Builder:
             if upstream is not None  # else there are none: an error of the registration
         ]
         pages = [self._page(short, each) for short, each in spec.pages.items()]
+        routes = [
+            self._route(number, each, upstream, forward, grant)
+            for number, each in enumerate(spec.proxy)
+            if upstream is not None
+        ]
         context = Context(
             name=name,
             owner=spec.owner,
@@ -81,9 +103,11 @@ class _Builder:
             upstream=upstream,
             fragments={fragment.name: fragment for fragment in fragments},
             pages={page.name: page for page in pages if page is not None},
+            routes={route.name: route for route in routes},
             policy=policy.merge(layers, ceilings=self.settings.ceilings)[0],
             grant=grant,
             csp=spec.csp,
+            events=tuple(self._event(number, each) for number, each in enumerate(spec.events)),
         )
         return Built(context=context, places=self.places, templates=self.templates)
 
@@ -107,7 +131,7 @@ class _Builder:
             params=params,
             policy=_DEFAULTS,
             origins={},
-            layers=self._layers(name, spec),
+            layers=self._layers(name, spec.policy),
             source=spec.source or self.manifest.spec.source,
             template=template,
             as_of=spec.as_of,
@@ -126,17 +150,17 @@ class _Builder:
             version=self._version(spec, source),
         )
         held, origins = self._policy(made)
-        self._clamps(short, made)
+        self._clamps(("fragments", short, "policy"), made)
         return replace(made, policy=held, origins=origins)
 
-    def _layers(self, name: str, spec: specs.Fragment) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    def _layers(self, name: str, written: Mapping[str, Any]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
         """All layers but the slot's own, which the plan puts before `override`; empty ones are left out."""
         overrides = self.settings.overrides
         override = {**overrides.contexts.get(self.manifest.name, {}), **overrides.fragments.get(name, {})}
         layers = (
             ("bff.yaml", self.settings.policy),
             ("context", self.manifest.spec.policy),
-            ("fragment", spec.policy),
+            ("fragment", written),
             ("override", override),
         )
         return tuple((origin, layer) for origin, layer in layers if layer)
@@ -150,11 +174,11 @@ class _Builder:
             )
         return self.policies[key]
 
-    def _clamps(self, short: str, fragment: Fragment) -> None:
+    def _clamps(self, own: Loc, fragment: Fragment) -> None:
         for clamp in policy.clamped(fragment.layers, ceilings=self.settings.ceilings, private=fragment.private):
             if clamp.origin not in {"context", "fragment"}:
                 continue
-            where = ("policy",) if clamp.origin == "context" else ("fragments", short, "policy")
+            where: Loc = ("policy",) if clamp.origin == "context" else own
             self._find(
                 (*where, *clamp.key.split(".")),
                 "over-ceiling",
@@ -198,11 +222,65 @@ class _Builder:
         found = {Path(file).suffix: (self.manifest.folder / file).read_bytes() for file in files}
         return found.get(".html"), found.get(".json")
 
-    def _version(self, spec: specs.Fragment, source: str) -> str:
+    def _version(self, spec: specs.Fragment | specs.Proxy, source: str) -> str:
         """What an entry in the store was made by: equal versions, equal answers to equal questions."""
-        asked = spec.model_dump_json(exclude={"policy", "fallback", "reserve", "assets"})
+        asked = spec.model_dump_json(exclude={"policy", "fallback", "reserve", "assets", "cross_site"})
         context = self.manifest.spec.model_dump_json(include={"upstream", "source", "forward"})
         return blake2b(f"{asked}{context}{source}".encode(), digest_size=8).hexdigest()
+
+    # --- proxy routes -------------------------------------------------------------------------------------------------
+
+    def _route(self, number: int, spec: specs.Proxy, upstream: Upstream, forward: Forward, grant: Grant) -> Route:
+        """A proxy route, and the fragment that stands for it: every rule on fragments holds for it too."""
+        name = f"{self.manifest.name}/proxy:{spec.path}"
+        self._place(f"page:{name}", "proxy", number, "path")
+        to = texts.parse_pattern(spec.to)
+        made = Fragment(
+            name=f"{self.manifest.name}/proxy",
+            context=self.manifest.name,
+            owner=self.manifest.owner,
+            upstream=upstream,
+            path=to,
+            policy=_DEFAULTS,
+            origins={},
+            layers=self._layers(f"{self.manifest.name}/proxy", spec.policy),
+            forward=forward if spec.forward is None else Forward(**spec.forward.model_dump()),
+            grant=grant,
+            version=self._version(spec, ""),
+        )
+        held, origins = self._policy(made)
+        self._clamps(("proxy", number, "policy"), made)
+        return Route(
+            name=name,
+            route=spec.path,
+            to=to,
+            fragment=replace(made, policy=held, origins=origins),
+            methods=frozenset(spec.methods),
+            cross_site=spec.cross_site,
+        )
+
+    def _back(self, upstream: Upstream | None) -> tuple[Back, ...]:
+        ways = [(each.path, texts.parse_pattern(each.to)) for each in self.manifest.spec.proxy]
+        return redirects.ways(ways, upstream) if upstream is not None else ()
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _event(self, number: int, spec: specs.Event) -> Subscription:
+        if spec.topic and spec.type not in payload.types():
+            self._find(
+                ("events", number, "type"),
+                "unknown-event",
+                f"the bus carries {spec.type} without its schema, and none is known here",
+                "have its payload sent as JSON, or over the webhook without a topic; else compare the type's spelling",
+                severity="warning",
+            )
+        return Subscription(
+            context=self.manifest.name,
+            type=spec.type,
+            topic=spec.topic,
+            tags=tuple(texts.parse_event_tag(tag) for tag in spec.tags),
+            action=spec.action,
+        )
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
@@ -279,11 +357,11 @@ class _Builder:
 
     # --- words --------------------------------------------------------------------------------------------------------
 
-    def _place(self, key: str, *loc: str) -> None:
+    def _place(self, key: str, *loc: str | int) -> None:
         line, column = self.manifest.at(*loc)
         self.places[key] = Place(file=self.manifest.file, line=line, column=column)
 
-    def _find(self, loc: tuple[str, ...], code: str, message: str, remedy: str, *, severity: Any = "error") -> None:
+    def _find(self, loc: Loc, code: str, message: str, remedy: str, *, severity: Any = "error") -> None:
         self.findings.append(self.manifest.finding(loc, code, message, remedy, severity=severity))
 
     def _add(self, findings: Iterable[Finding]) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from bff.config.compile import route_shape
 from bff.errors import Finding
-from bff.model import Context, Fragment, Page, Pattern, Ref, Render, Slot
+from bff.model import Context, Fragment, Page, Pattern, Ref, Render, Route, Slot
 from bff.rules import policy
 
 Position = tuple[int, int]
@@ -58,7 +58,7 @@ Template = tuple[Render, tuple[Finding, ...]]
 class Built:
     """One context compiled alone, and where its parts were written.
 
-    `places` by "page:<page>" (its path), "shell:<page>:<index>" and "error:<page>:<index>" (the slots of its two shells,
+    `places` by "page:<page>" and "page:<context>/proxy:<route>" (its path), "shell:<page>:<index>" and "error:<page>:<index>" (the slots of its two shells,
     which a layout of another context may have brought), "embeds:<fragment>" and "upstream:<context>".
     """
 
@@ -69,17 +69,18 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linked:
-    """Contexts together: everything by full name, each route held by one page."""
+    """Contexts together: everything by full name, each route of the gateway held by one page or proxy."""
 
     contexts: Mapping[str, Context] = field(default_factory=dict)
     fragments: Mapping[str, Fragment] = field(default_factory=dict)
     pages: Mapping[str, Page] = field(default_factory=dict)
+    routes: Mapping[str, Route] = field(default_factory=dict)
     places: Mapping[str, Place] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
 
 def link(built: Sequence[Built], holders: Mapping[str, str]) -> Linked:
-    """Put contexts together. `holders`: route → page that held it until now; else the first in `built` gets it."""
+    """Put contexts together. `holders`: route → page or proxy that held it until now; else the first in `built` gets it."""
     contexts = {each.context.name: each.context for each in built}
     fragments = {name: fragment for context in contexts.values() for name, fragment in context.fragments.items()}
     held, findings = _routes(built, holders)
@@ -91,7 +92,8 @@ def link(built: Sequence[Built], holders: Mapping[str, str]) -> Linked:
     return Linked(
         contexts={name: _holding(context, held) for name, context in contexts.items()},
         fragments=fragments,
-        pages=held,
+        pages={name: each for name, each in held.items() if isinstance(each, Page)},
+        routes={name: each for name, each in held.items() if isinstance(each, Route)},
         places={key: place for each in built for key, place in each.places.items()},
         findings=tuple(findings),
     )
@@ -116,36 +118,48 @@ def foreign(page: Page, fragments: Mapping[str, Fragment], places: Mapping[str, 
 # --- routes -----------------------------------------------------------------------------------------------------------
 
 
-def _routes(built: Sequence[Built], holders: Mapping[str, str]) -> tuple[dict[str, Page], list[Finding]]:
-    """Pages by name without those whose route another one holds, and an error for each of those."""
-    pages = [(page, each) for each in built for page in each.context.pages.values()]
-    names = {page.name for page, _ in pages}
-    holding = {route_shape(page.route): page for page, _ in reversed(pages)}
-    for page, _ in pages:  # who holds a route keeps it
-        if holders.get(route_shape(page.route)) == page.name in names:
-            holding[route_shape(page.route)] = page
+Claim = Page | Route
+"""What answers at a route of the gateway."""
+
+
+def _routes(built: Sequence[Built], holders: Mapping[str, str]) -> tuple[dict[str, Claim], list[Finding]]:
+    """Claims by name without those whose route another one holds, and an error for each of those."""
+    claims = [(claim, each) for each in built for claim in _claims(each.context)]
+    names = {claim.name for claim, _ in claims}
+    holding = {route_shape(claim.route): claim for claim, _ in reversed(claims)}
+    for claim, _ in claims:  # who holds a route keeps it
+        if holders.get(route_shape(claim.route)) == claim.name in names:
+            holding[route_shape(claim.route)] = claim
     findings = [
-        _taken(page, holding[route_shape(page.route)], each.places)
-        for page, each in pages
-        if holding[route_shape(page.route)] is not page
+        _taken(claim, holding[route_shape(claim.route)], each.places)
+        for claim, each in claims
+        if holding[route_shape(claim.route)] is not claim
     ]
-    return {page.name: page for page, _ in pages if holding[route_shape(page.route)] is page}, findings
+    return {claim.name: claim for claim, _ in claims if holding[route_shape(claim.route)] is claim}, findings
 
 
-def _taken(page: Page, holder: Page, places: Mapping[str, Place]) -> Finding:
+def _claims(context: Context) -> list[Claim]:
+    return [*context.pages.values(), *context.routes.values()]
+
+
+def _taken(claim: Claim, holder: Claim, places: Mapping[str, Place]) -> Finding:
     return _finding(
-        page,
-        places[f"page:{page.name}"],
+        claim,
+        places[f"page:{claim.name}"],
         code="route-taken",
-        message=f"the route {page.route} is held by {holder.name} ({holder.owner}); {page.name} is left out",
+        message=f"the route {claim.route} is held by {holder.name} ({holder.owner}); {claim.name} is left out",
         remedy="choose another path, or agree with its owner who has it",
     )
 
 
-def _holding(context: Context, held: Mapping[str, Page]) -> Context:
-    if all(name in held for name in context.pages):
+def _holding(context: Context, held: Mapping[str, Claim]) -> Context:
+    if all(claim.name in held for claim in _claims(context)):
         return context
-    return replace(context, pages={name: page for name, page in context.pages.items() if name in held})
+    return replace(
+        context,
+        pages={name: page for name, page in context.pages.items() if name in held},
+        routes={name: route for name, route in context.routes.items() if name in held},
+    )
 
 
 # --- slots ------------------------------------------------------------------------------------------------------------
@@ -227,7 +241,7 @@ def _embeds(fragment: Fragment, fragments: Mapping[str, Fragment], places: Mappi
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def _finding(of: Page | Fragment, place: Place, *, code: str, message: str, remedy: str, own: bool = True) -> Finding:
+def _finding(of: Claim | Fragment, place: Place, *, code: str, message: str, remedy: str, own: bool = True) -> Finding:
     return Finding(
         file=place.file,
         line=place.line,

@@ -6,6 +6,7 @@ Knows nothing but the standard library. Times are seconds (`float`), sizes bytes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -156,6 +157,15 @@ class Grant:
 
     cookies: tuple[str, ...] = ()
     redirects: tuple[str, ...] = ()
+    back: tuple[Back, ...] = ()  # its context's proxy routes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Back:
+    """How a path under an upstream is reached through the gateway: the way of a proxy route, backwards."""
+
+    route: str  # as written: /discovery/api/{rest:path}
+    covers: Callable[[str], re.Match[str] | None]  # of a path under the upstream, base included; groups by parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,9 +237,11 @@ Pattern = tuple["str | Ref", ...]
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A reference in braces: `{x}` in registrations (kind "param"), `{path.x}` `{query.x}` `{principal}` `{locale}` in shells."""
+    """A reference in braces: `{x}` in registrations (kind "param"), `{a.b}` in an event's tags (kind "field"), `{path.x}`
+    `{query.x}` `{principal}` `{locale}` in shells.
+    """
 
-    kind: Literal["param", "path", "query", "principal", "locale"]
+    kind: Literal["param", "field", "path", "query", "principal", "locale"]
     name: str = ""
 
 
@@ -328,6 +340,41 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A proxy route: a part of a context's API on the gateway's origin.
+
+    `fragment` stands for it where registrations are asked for by fragment (numbers, policy, purges, tasks): all routes of
+    a context are `<context>/proxy` there.
+    """
+
+    name: str  # "<context>/proxy:<route>"
+    route: str  # as written: /discovery/api/{rest:path}
+    to: Pattern  # a path below the upstream's base
+    fragment: Fragment
+    methods: frozenset[str]  # or "*": all
+    cross_site: bool = False
+
+    @property
+    def context(self) -> str:
+        return self.fragment.context
+
+    @property
+    def owner(self) -> str:
+        return self.fragment.owner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """What a context registers for one type of event: which of its entries it concerns, and what becomes of them."""
+
+    context: str
+    type: str  # CloudEvents
+    topic: str  # of the bus that carries it; "" where only the webhook does
+    tags: tuple[Pattern, ...]  # with references of kind "field"
+    action: Literal["refresh", "expire", "purge"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """A bounded context as registered: one team, one folder, one upstream."""
 
@@ -338,8 +385,10 @@ class Context:
     fragments: Mapping[str, Fragment]  # by full name
     pages: Mapping[str, Page]  # by full name
     policy: Policy
+    routes: Mapping[str, Route] = field(default_factory=dict)  # by full name
     grant: Grant = Grant()
     csp: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    events: tuple[Subscription, ...] = ()
 
 
 # --- one upstream exchange --------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from bff.config.options import Settings
 from bff.config.settings import read_settings
 from bff.errors import Finding, UnusableInput
 from bff.link import Built, Place, link
-from bff.model import Context, Fragment, Page
+from bff.model import Context, Fragment, Page, Route
 
 _LOG: Final = logging.getLogger("bff.registry")
 DEBOUNCE: Final = 100  # milliseconds of quiet before a reload; an editor's or a deployment's files come in a burst
@@ -47,6 +47,7 @@ class World:
     contexts: Mapping[str, Context] = field(default_factory=dict)
     fragments: Mapping[str, Fragment] = field(default_factory=dict)
     pages: Mapping[str, Page] = field(default_factory=dict)
+    routes: Mapping[str, Route] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     loaded: Mapping[str, bool] = field(
         default_factory=dict
@@ -176,13 +177,15 @@ class Registry:
             return None, [replace(found, context=folder.name)]
 
     def _world(self, kept: Mapping[str, _Kept], notes: list[Finding]) -> World:
-        holders = {route_shape(page.route): page.name for page in self.world.pages.values()}
+        held: list[Page | Route] = [*self.world.pages.values(), *self.world.routes.values()]
+        holders = {route_shape(claim.route): claim.name for claim in held}
         linked = link([each.built for each in kept.values() if each.built is not None], holders)
         findings = [*notes, *(finding for each in kept.values() for finding in each.findings), *linked.findings]
         return World(
             contexts=linked.contexts,
             fragments=linked.fragments,
             pages=linked.pages,
+            routes=linked.routes,
             findings=tuple(findings),
             loaded={name: each.good for name, each in kept.items()},
             generation=self.world.generation + 1,

@@ -17,6 +17,7 @@ from bff.config.compile import (
     Misfit,
     compile_declared,
     compile_param,
+    parse_event_tag,
     parse_path,
     parse_pattern,
     parse_route,
@@ -330,20 +331,26 @@ class Checker:
                 )
 
     def routes(self, spec: grammar.Spec) -> None:
-        """One context's own pages on one route; across contexts the registry decides who holds it."""
+        """One context's own claims on one route; across contexts the registry decides who holds it."""
+        claims: list[tuple[Loc, str, str]] = [
+            (("pages", name, "path"), page.path, f"the page {name}") for name, page in spec.pages.items()
+        ]
+        claims += [(("proxy", n, "path"), proxy.path, f"the proxy {proxy.path}") for n, proxy in enumerate(spec.proxy)]
         seen: dict[str, str] = {}
-        for name, page in spec.pages.items():
-            holder = seen.setdefault(route_shape(page.path), name)
-            if holder != name:
-                self.error(
-                    ("pages", name, "path"),
-                    "duplicate-route",
-                    f"the page {holder} is on this route already; choose another path",
-                )
+        for loc, path, what in claims:
+            shape = route_shape(path)
+            if shape in seen:
+                self.error(loc, "duplicate-route", f"{seen[shape]} is on this route already; choose another path")
+            seen.setdefault(shape, what)
 
     def event(self, loc: Loc, event: grammar.Event) -> None:
         for number, text in enumerate(event.tags):
-            self.attempt((*loc, "tags", number), _event_tag, text)
+            self.attempt((*loc, "tags", number), parse_event_tag, text)
+        if not event.tags:
+            message = (
+                "an event without tags concerns nothing; write tags: [...], as the fragments it concerns have them"
+            )
+            self.warning(loc, "no-tags", message)
 
 
 class _Variable:
@@ -360,8 +367,3 @@ def _origin(text: str) -> None:
     upstream = parse_upstream(text)
     if upstream.base or upstream.socket:
         raise ValueError(f"{text!r} is more than an origin; write https://host")
-
-
-def _event_tag(text: str) -> None:
-    if not re.fullmatch(r"([^{}]|\{[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\})+", text):
-        raise ValueError(f"{text!r} is not a tag; write text and {{field.of.the.data}}")

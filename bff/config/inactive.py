@@ -33,15 +33,11 @@ CONTEXT: Final = (
     Row("source", lambda value: value not in ACTIVE_SOURCES),
     Row("fragments/*/source", lambda value: value not in ACTIVE_SOURCES),
     Row("fragments/*/assets"),
-    Row("proxy/*"),
-    Row("events/*"),
-    *(Row(f"{place}/{key}") for place in ("policy", "fragments/*/policy") for key in _POLICY),
+    *(Row(f"{place}/{key}") for place in ("policy", "fragments/*/policy", "proxy/*/policy") for key in _POLICY),
 )
 OPERATOR: Final = (
     Row("store"),
-    Row("events"),
     Row("cors"),
-    Row("admin"),
     *(
         Row(f"{place}/{key}")
         for place in ("policy", "overrides/contexts/*", "overrides/fragments/*")

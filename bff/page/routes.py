@@ -1,45 +1,60 @@
-"""Which page a path belongs to: literal segments before parameters, longer before shorter. Pure."""
+"""Whose a path is, a page's or a proxy route's: literal segments before parameters, longer before shorter. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
-
-from bff.model import Page
 
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)(:path)?\}")
 
 
-class Routes:
-    """The routes of one world, compiled. `find` takes the raw path, so that an encoded slash stays within its segment."""
+class Routed(Protocol):
+    """What has a route."""
 
-    def __init__(self, pages: Iterable[Page]) -> None:
-        self._fixed: dict[str, Page] = {}
-        self._open: list[tuple[re.Pattern[str], Page]] = []
-        for page in sorted(pages, key=_rank):
-            if "{" in page.route:
-                self._open.append((re.compile(_expression(page.route)), page))
+    @property
+    def route(self) -> str: ...
+
+
+T = TypeVar("T", bound=Routed)
+
+
+class Routes(Generic[T]):
+    """The routes of one world, compiled. Both look-ups take the raw path, so that an encoded slash stays within its segment."""
+
+    def __init__(self, routed: Iterable[T]) -> None:
+        self._fixed: dict[str, T] = {}
+        self._open: list[tuple[re.Pattern[str], T]] = []
+        for each in sorted(routed, key=_rank):
+            if "{" in each.route:
+                self._open.append((re.compile(_expression(each.route)), each))
             else:
-                self._fixed.setdefault(page.route, page)
+                self._fixed.setdefault(each.route, each)
 
-    def find(self, path: str) -> tuple[Page, dict[str, str]] | None:
-        """The page at a raw path with its decoded path parameters, or None; undecodable text is no page's."""
+    def find(self, path: str) -> tuple[T, dict[str, str]] | None:
+        """Who is at a raw path, with its decoded path parameters, or None; undecodable text is nobody's."""
+        found = self.raw(path)
+        if found is None:
+            return None
+        decoded = _decoded(found[1])
+        return None if decoded is None else (found[0], decoded)
+
+    def raw(self, path: str) -> tuple[T, dict[str, str]] | None:
+        """Who is at a raw path, with its path parameters as they were sent."""
         fixed = self._fixed.get(path)
         if fixed is not None:
             return fixed, {}
-        for expression, page in self._open:
+        for expression, each in self._open:
             match = expression.fullmatch(path)
             if match is not None:
-                decoded = _decoded(match.groupdict())
-                return None if decoded is None else (page, decoded)
+                return each, match.groupdict()
         return None
 
 
-def _rank(page: Page) -> tuple[list[int], str]:
-    kinds = [2 if ":path}" in segment else 1 if "{" in segment else 0 for segment in page.route.split("/")]
-    return [*kinds, 0], page.route
+def _rank(each: Routed) -> tuple[list[int], str]:
+    kinds = [2 if ":path}" in segment else 1 if "{" in segment else 0 for segment in each.route.split("/")]
+    return [*kinds, 0], each.route
 
 
 def _expression(route: str) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from urllib.parse import urlsplit
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from bff.model import Grant, Upstream
+from bff.model import Back, Grant, Pattern, Ref, Upstream
+
+_PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)(:path)?\}")
 
 
 def location(text: str, upstream: Upstream, grant: Grant) -> str | None:
     r"""The Location to pass on, or None where the registration does not allow it.
 
-    A path is a path of the gateway. `//host`, `/\host` and control characters are what open redirects are made of
-    (RFC 3986 §4.2 network-path references; browsers read a backslash as a slash), so they are refused.
+    A path is a path of the gateway; an absolute one under upstream is mapped back through the proxy route that covers it.
+    `//host`, `/\host` and control characters are what open redirects are made of (RFC 3986 §4.2 network-path references;
+    browsers read a backslash as a slash), so they are refused.
     """
     if any(char < "!" or char in "\\\x7f" for char in text):
         return None
@@ -23,8 +28,46 @@ def location(text: str, upstream: Upstream, grant: Grant) -> str | None:
         return None
     origin = f"{parts.scheme}://{parts.netloc}".lower()
     if origin == f"{upstream.scheme}://{upstream.authority}".lower():
-        return None  # only a proxy route could map it back
+        return back(parts, grant)
     return text if origin in (granted.lower().rstrip("/") for granted in grant.redirects) else None
+
+
+def back(parts: SplitResult, grant: Grant) -> str | None:
+    """Where the gateway shows what is at a URL under the upstream; None where no proxy route covers it.
+
+    Dot segments are refused, spelt as they may be: what they lead to is not what is covered.
+    """
+    path = parts.path or "/"
+    if any(unquote(segment) in (".", "..") for segment in path.split("/")):
+        return None
+    for each in grant.back:
+        match = each.covers(path)
+        if match is not None:
+            found = filled(each.route, match.groupdict())
+            return None if found.startswith("//") else urlunsplit(("", "", found, parts.query, parts.fragment))
+    return None
+
+
+def filled(route: str, given: Mapping[str, str]) -> str:
+    """A route with its parameters' raw text in place."""
+    return _PARAMETER.sub(lambda match: given[match[1]], route)
+
+
+def ways(routes: Iterable[tuple[str, Pattern]], upstream: Upstream) -> tuple[Back, ...]:
+    """The ways of proxy routes (`path`, `to`) backwards, the most telling first."""
+    told = sorted(routes, key=lambda each: -sum(len(part) for part in each[1] if isinstance(part, str)))
+    found = [_reverse(route, to, upstream) for route, to in told]
+    return tuple(each for each in found if each is not None)
+
+
+def _reverse(route: str, to: Pattern, upstream: Upstream) -> Back | None:
+    """The way of a proxy route backwards; None where `to` leaves out a parameter of the route, or has one twice."""
+    kinds = {match[1]: ".+" if match[2] else "[^/]+" for match in _PARAMETER.finditer(route)}
+    names = [part.name for part in to if isinstance(part, Ref)]
+    if sorted(names) != sorted(kinds):
+        return None
+    parts = [re.escape(part) if isinstance(part, str) else f"(?P<{part.name}>{kinds[part.name]})" for part in to]
+    return Back(route=route, covers=re.compile(re.escape(upstream.base) + "".join(parts)).fullmatch)
 
 
 def cookies(values: Iterable[bytes], grant: Grant) -> list[bytes]:

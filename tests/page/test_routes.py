@@ -37,3 +37,10 @@ def test_the_most_specific_route_wins(path: str, route: str, given: dict[str, st
 def test_no_page_and_undecodable_text() -> None:
     assert ROUTES.find("/a/%ff") is None
     assert Routes([]).find("/") is None
+
+
+def test_the_raw_text_of_parameters() -> None:
+    found = ROUTES.raw("/a/q%2f/%C3/e//")
+    assert found is not None
+    assert found[1] == {"x": "q%2f", "rest": "%C3/e//"}
+    assert Routes([]).raw("/") is None

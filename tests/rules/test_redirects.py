@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from bff.model import Grant
+from bff.model import Grant, Ref
 from bff.rules import redirects
 from tests.build import UPSTREAM
 
@@ -38,3 +40,46 @@ def test_where_it_may_not(text: str) -> None:
 def test_only_granted_cookies_and_only_for_this_host() -> None:
     stated = [b"csrftoken=1; Path=/; Domain=.example; Secure", b"session=2", b"csrftoken2=3"]
     assert redirects.cookies(stated, GRANT) == [b"csrftoken=1; Path=/; Secure"]
+
+
+WAYS = redirects.ways(
+    [
+        ("/shop/api/{rest:path}", ("/api/", Ref("param", "rest"), "")),
+        ("/shop/users/{id}", ("/api/users/", Ref("param", "id"), "/profile")),
+        ("/{rest:path}", ("/root/", Ref("param", "rest"), "")),
+        ("/shop/lossy/{a}/{b}", ("/lossy/", Ref("param", "a"), "")),
+        ("/shop/twice/{a}", ("/twice/", Ref("param", "a"), "/", Ref("param", "a"), "")),
+    ],
+    UPSTREAM,
+)
+BASED = replace(UPSTREAM, base="/v1")
+
+
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [
+        ("/api/x/y?a=1&b=%20#f", "/shop/api/x/y?a=1&b=%20#f"),
+        ("/api/a%2Fb", "/shop/api/a%2Fb"),
+        ("/api/users/7/profile", "/shop/users/7"),
+        ("/api/users/7/8/profile", "/shop/api/users/7/8/profile"),
+        ("/root/x", "/x"),
+        ("/root//evil.example", None),
+        ("/api/../x", None),
+        ("/api/%2e%2E/x", None),
+        ("/api/", None),
+        ("/other", None),
+        ("/lossy/1", None),
+        ("/twice/1/1", None),
+        ("", None),
+    ],
+)
+def test_a_url_under_upstream_is_mapped_back_through_the_proxy_route_that_covers_it(path: str, to: str | None) -> None:
+    grant = Grant(back=WAYS)
+    assert redirects.location(f"http://127.0.0.1:9100{path}", UPSTREAM, grant) == to
+    assert redirects.location(f"http://127.0.0.1:9101{path}", UPSTREAM, grant) is None
+
+
+def test_the_base_path_is_part_of_what_is_covered() -> None:
+    grant = Grant(back=redirects.ways([("/shop/api/{rest:path}", ("/api/", Ref("param", "rest"), ""))], BASED))
+    assert redirects.location("http://127.0.0.1:9100/v1/api/x", BASED, grant) == "/shop/api/x"
+    assert redirects.location("http://127.0.0.1:9100/api/x", BASED, grant) is None
