@@ -1,23 +1,24 @@
-"""What an answer's headers say about keeping it (RFC 9111, RFC 5861, RFC 9213), read once when it is stored.
+"""What a fragment's answer says about keeping it (RFC 9111, RFC 5861, RFC 9213), read once when it is stored.
 
-Pure: knows neither a clock nor the store. Times are seconds.
+Whole HTTP answers, as proxy routes keep them, are `storing`'s. Pure: knows neither a clock nor the store. Times are seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_tz
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
+
+from bff.rules.control import Control, age, control, never_stale, targeted
+from bff.rules.dates import lenient, until
 
 Lines = Sequence[tuple[bytes, bytes]]
 Fields = Mapping[bytes, bytes]
 """A head with the lines of one field joined; names lower-case. Set-Cookie, which cannot be joined, is only there to see."""
 
 HEURISTIC_STATUSES: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})  # RFC 9110 §15.1
-MAX_DELTA: Final = 2**31  # RFC 9111 §1.2.2: larger delta-seconds count as this
+wall: Final = lenient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,48 +54,6 @@ def text(found: Fields, name: bytes) -> str:
     return found.get(name, b"").decode("latin-1")
 
 
-@lru_cache(maxsize=4096)
-def directives(value: bytes) -> dict[str, str | None]:
-    """Cache-Control's directives, lower-case; the first of duplicates counts (RFC 9111 §4.2.1 allows the choice)."""
-    found: dict[str, str | None] = {}
-    for part in _split(value.decode("latin-1")):
-        name, equals, argument = part.partition("=")
-        name = name.strip().lower()
-        if name and name not in found:
-            found[name] = argument.strip().strip('"') if equals else None
-    return found
-
-
-def _split(text: str) -> list[str]:
-    if '"' not in text:
-        return text.split(",")
-    parts, quoted, start = [], False, 0
-    for at, char in enumerate(text):
-        if char == '"':
-            quoted = not quoted
-        elif char == "," and not quoted:
-            parts.append(text[start:at])
-            start = at + 1
-    return [*parts, text[start:]]
-
-
-def seconds(value: str | None) -> float | None:
-    """Delta-seconds, or None where the text is none (RFC 9111 §1.2.2)."""
-    return float(min(int(value), MAX_DELTA)) if value and value.isascii() and value.isdigit() else None
-
-
-@lru_cache(maxsize=1024)
-def wall(value: bytes) -> float | None:
-    """The time an HTTP date names, or None (RFC 9110 §5.6.7)."""
-    parts = parsedate_tz(value.decode("latin-1")) if value else None
-    if parts is None:
-        return None
-    try:
-        return datetime(*parts[:6], tzinfo=UTC).timestamp()
-    except ValueError:
-        return None
-
-
 class _Stated(NamedTuple):
     """What one Cache-Control value says to a cache of one kind."""
 
@@ -107,43 +66,44 @@ class _Stated(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _stated(value: bytes, shared: bool) -> _Stated:
-    control = directives(value)
+    return _statement(control(value), shared=shared)
+
+
+@lru_cache(maxsize=1024)
+def _aimed(value: bytes) -> _Stated | None:
+    said = targeted(value)
+    return None if said is None else _statement(said, shared=True)
+
+
+def _statement(said: Control, *, shared: bool) -> _Stated:
+    """A directive that names fields counts as if it named none: markup cannot be taken apart by header field."""
+    no_cache = said.no_cache or bool(said.no_cache_fields)
+    stated = said.max_age if said.s_maxage is None or not shared else said.s_maxage
     return _Stated(
-        forbidden="no-store" in control or (shared and "private" in control),
-        lifetime=_lifetime(control, shared=shared),
-        stale_while_revalidate=seconds(control.get("stale-while-revalidate")),
-        stale_if_error=seconds(control.get("stale-if-error")),
-        must_revalidate=not (_SHARED_FORBID if shared else _FORBID).isdisjoint(control),
+        forbidden=said.no_store or (shared and (said.private or bool(said.private_fields))),
+        lifetime=0.0 if no_cache else stated,
+        stale_while_revalidate=said.stale_while_revalidate,
+        stale_if_error=said.stale_if_error,
+        must_revalidate=never_stale(said, private=not shared) or no_cache,
     )
-
-
-_FORBID: Final = frozenset({"must-revalidate", "no-cache"})
-_SHARED_FORBID: Final = _FORBID | {"proxy-revalidate", "s-maxage"}  # RFC 9111 §5.2.2.8, §5.2.2.10
-
-
-def _lifetime(control: dict[str, str | None], *, shared: bool) -> float | None:
-    """RFC 9111 §4.2.1: s-maxage, then max-age; an invalid value counts as stale."""
-    if "no-cache" in control:
-        return 0.0
-    for name in ("s-maxage", "max-age") if shared else ("max-age",):
-        if name in control:
-            return seconds(control[name]) or 0.0
-    return None
 
 
 def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], obey: bool, wall_now: float) -> Terms:
     """Read an answer's terms. `obey` is False under `mode: fixed`: only what forbids storing is heeded."""
     shared = scope == "shared"
-    targeted = found.get(b"cdn-cache-control", b"") if shared else b""  # RFC 9213: it replaces Cache-Control
-    stated = _stated(targeted or found.get(b"cache-control", b""), shared)
-    given = wall(found[b"date"]) if b"date" in found else None
+    aimed = _aimed(found[b"cdn-cache-control"]) if shared and b"cdn-cache-control" in found else None
+    stated = _stated(found.get(b"cache-control", b""), shared) if aimed is None else aimed  # RFC 9213 §2.2
+    given = lenient(found[b"date"]) if b"date" in found else None
     date = wall_now if given is None else given
-    life = _expiry(found, date) if stated.lifetime is None and not targeted and b"expires" in found else stated.lifetime
+    life = stated.lifetime
+    if life is None and aimed is None and b"expires" in found:
+        life = until(found[b"expires"], date, wall_now)
+    passed = age(found[b"age"]) if b"age" in found else 0.0
     forbidden = stated.forbidden or b"set-cookie" in found or b"*" in found.get(b"vary", b"")
     return Terms(
         storable=not forbidden and (status in HEURISTIC_STATUSES or life is not None),
         lifetime=life if obey else None,
-        age=max(0.0, wall_now - date, _age(found)) if obey else 0.0,
+        age=max(0.0, wall_now - date, passed) if obey else 0.0,
         stale_while_revalidate=stated.stale_while_revalidate if obey else None,
         stale_if_error=stated.stale_if_error if obey else None,
         must_revalidate=obey and stated.must_revalidate,
@@ -151,13 +111,3 @@ def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], ob
         last_modified=text(found, b"last-modified") if b"last-modified" in found else "",
         date=date,
     )
-
-
-def _expiry(found: Fields, date: float) -> float:
-    """Expires − Date (RFC 9111 §5.3): a date that is none has passed."""
-    until = wall(found[b"expires"])
-    return max(0.0, until - date) if until is not None else 0.0
-
-
-def _age(found: Fields) -> float:
-    return (seconds(text(found, b"age").split(",")[0].strip()) or 0.0) if b"age" in found else 0.0
