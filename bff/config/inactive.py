@@ -37,7 +37,6 @@ CONTEXT: Final = (
 )
 OPERATOR: Final = (
     Row("store"),
-    Row("cors"),
     *(
         Row(f"{place}/{key}")
         for place in ("policy", "overrides/contexts/*", "overrides/fragments/*")

@@ -70,6 +70,14 @@ def _locale(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"\*|https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", text):
+        raise ValueError(
+            f"{text!r} is not an origin as browsers send it; write https://app.example, in lower case, without a slash"
+        )
+    return text
+
+
 def _secrets(value: object) -> object:
     return [part for part in (piece.strip() for piece in value.split(",")) if part] if isinstance(value, str) else value
 
@@ -82,6 +90,7 @@ Secret = Annotated[str, Field(repr=False, json_schema_extra={"writeOnly": True})
 Host = Annotated[str, read_by(_host)]
 Block = Annotated[str, read_by(_block)]
 Locale = Annotated[str, read_by(_locale)]
+Origin = Annotated[str, read_by(_origin)]
 
 
 # --- sections ---------------------------------------------------------------------------------------------------------
@@ -138,7 +147,10 @@ class Events(Section):
 
 class Cors(Section):
     origins: Annotated[
-        Names, Field(description="Origins that may read JSON forms, fragments, tasks and proxy routes.")
+        tuple[Origin, ...],
+        Field(
+            description='Origins that may read JSON forms, fragments, tasks and proxy routes; "*" is any, without credentials.'
+        ),
     ] = ()
     credentials: Annotated[Boolean, Field(description="Whether they may send cookies.")] = False
 

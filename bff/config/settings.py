@@ -56,6 +56,9 @@ def _check(settings: Settings, places: Environment, folder: Path) -> list[Findin
         if KEYS[key].kind not in CLAMPED_KINDS:
             message = f"{key} has no ceiling; leave it out, or write it under policy or overrides"
             found.append(finding(places, ("ceilings", key), "bad-value", message))
+    if settings.cors.credentials and "*" in settings.cors.origins:
+        message = "any origin could read what is somebody's own; name the origins, or leave out credentials"
+        found.append(finding(places, ("cors", "origins"), "bad-value", message))
     jwt = settings.identity.jwt
     if jwt and not _is_url(jwt.keys) and not (folder / jwt.keys).is_file():
         message = f"there is no file {jwt.keys!r}; name one of PEM or JWK, or a URL"

@@ -17,6 +17,8 @@ from anyio.abc import TaskGroup
 from bff.config.settings import Settings
 from bff.errors import Finding
 from bff.gateway.closing import closing
+from bff.gateway.compress import suited
+from bff.gateway.cors import Cors
 from bff.gateway.identity import Identifier
 from bff.gateway.logs import Log
 from bff.gateway.pages import send_answer
@@ -78,6 +80,7 @@ class Gateway:
         self.dev = dev
         self.given = fetch
         self.locales = Locales(settings.locales)
+        self.cors = Cors(settings.cors.origins, credentials=settings.cors.credentials)
         self.drain = drain if drain is not None else Drain()
         self._peers = peers
         self.running: Running | None = None
@@ -102,7 +105,8 @@ class Gateway:
             async with closing(receive) as closed:
                 await self.live.pages.stream(scope, send, closed)
         else:
-            await send_answer(send, await self._post(scope, receive), scope["method"])
+            answer = await suited(await self._post(scope, receive), scope["headers"])
+            await send_answer(send, answer, scope["method"])
 
     def now(self, scope: Scope) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes] | None:
         """The whole answer to a GET or HEAD where nothing must be waited for (called by our own server)."""
@@ -195,6 +199,10 @@ class Gateway:
             return problem(400, str(bad), html=html)
         if planned is None:
             return problem(404, "There is no page at this address.", html=html)
+        if scope["method"] == "OPTIONS":  # for its JSON forms; what else may be sent here is for our own pages
+            preflight = self.cors.preflight(scope["headers"], _SAFE)
+            if preflight is not None:
+                return preflight
         return await self._posted(scope, receive, planned, visit, html=html)
 
     async def _posted(self, scope: Scope, receive: Receive, planned: Planned, visit: Visit, *, html: bool) -> Answer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, Literal, Protocol, assert_never
@@ -42,6 +42,7 @@ _ZSTD: Final[dict[int, int]] = {
 _TEXT: Final = re.compile(
     rb"text/|application/(?:(?:[^;]*\+)?(?:json|xml)|x-ndjson|javascript|manifest)|image/svg\+xml", re.IGNORECASE
 )
+_OWN: Final = (b"same-origin", b"none")
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
@@ -79,6 +80,11 @@ def _qualities(accept: str) -> dict[str, float]:
         if name:
             found[name.removeprefix("x-")] = float(weight) if _QUALITY.fullmatch(weight) else 0.0
     return found
+
+
+def foreign(found: Mapping[bytes, bytes]) -> bool:
+    """Whether the browser says that another site made this request, a sibling domain included."""
+    return found.get(b"sec-fetch-site", b"none") not in _OWN
 
 
 # --- encoding ---------------------------------------------------------------------------------------------------------
@@ -165,6 +171,19 @@ def compressible(headers: Fields) -> bool:
     if b"content-encoding" in named or b"no-transform" in named.get(b"cache-control", b"").lower():
         return False
     return _TEXT.match(named.get(b"content-type", b"")) is not None
+
+
+async def suited(answer: Answer, headers: Sequence[tuple[bytes, bytes]]) -> Answer:
+    """A whole answer as the client of these headers prefers it.
+
+    Not encoded where another site asks for what is not public: see docs/decisions/0014 on BREACH.
+    """
+    found = dict(headers)
+    coding = asked(found)
+    if coding is None:
+        return answer
+    public = b"public" in dict(answer.headers).get(b"cache-control", b"")
+    return answer if not public and foreign(found) else await encoded(answer, coding)
 
 
 async def encoded(answer: Answer, coding: Coding | None) -> Answer:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from bff.gateway.problems import Answer, Fields, problem
-from bff.gateway.request import cross_site, form, navigates, picked
+from bff.gateway.request import cross_site, form, matches, navigates, picked
 from bff.markup.patch import CLOSE, bare, wrapper
 from bff.model import Fragment, Outcome, Reason, Result, Slot
 from bff.page.call import Call, Visit
@@ -20,6 +21,7 @@ from bff.page.resolve import Resolver
 
 _REFUSED: Final = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
 _PASSED: Final = frozenset({401, 403, 404, 410})
+_FRAME: Final = re.compile(r"[A-Za-z0-9_:.-]{1,128}")  # ids that frames have; nothing that would need escaping
 
 
 class BadParameters(Exception):
@@ -86,13 +88,23 @@ def answer(call: Call, result: Result, planner: Planner, scope: Mapping[str, Any
     data = _wants_data(call.fragment, scope) and result.data is not None
     body = (result.data or b"") if data or result.markup is None else _html(call, result, planner)
     kind = b"application/json" if data or result.markup is None else b"text/html; charset=utf-8"
-    etag = b'"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
+    if kind != b"application/json":
+        body = framed(body, scope)
+    etag = b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
     if result.next:
         head.append((b"link", f'<{result.next}>; rel="next"'.encode()))
     head += [(b"etag", etag), *_freshness(call, result), (b"content-security-policy", _CSP[call.fragment.trust])]
-    if _matches(scope["headers"], etag):
+    if matches(scope["headers"], etag):
         return Answer(304, head)
     return Answer(200, [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *head], body)
+
+
+def framed(body: bytes, scope: Mapping[str, Any]) -> bytes:
+    """Turbo looks for the frame that it asked for in the answer: the fragment goes into one (Turbo's handbook, frames)."""
+    name = dict(scope["headers"]).get(b"turbo-frame", b"").decode("latin-1")
+    if not _FRAME.fullmatch(name):
+        return body
+    return b'<turbo-frame id="%b">%b</turbo-frame>' % (name.encode(), body)
 
 
 def unbidden(fragment: Fragment, headers: Mapping[str, str]) -> Answer | None:
@@ -171,7 +183,7 @@ def _embedded(call: Call, slot: Slot, number: int, planner: Planner) -> bytes:
 def _freshness(call: Call, result: Result) -> Fields:
     shared = not call.fragment.private
     left = max(0, int(result.left)) if result.outcome is Outcome.FRESH else 0
-    vary = ", ".join(["Accept", *(name for name in call.fragment.forward.headers)])
+    vary = ", ".join(["Accept", "Accept-Encoding", "Turbo-Frame", *call.fragment.forward.headers])
     head: Fields = [
         (b"cache-control", b"public, max-age=%d" % left if shared else b"private, no-cache"),
         (b"vary", vary.encode()),
@@ -190,13 +202,6 @@ def _cache_status(result: Result) -> bytes:
     if result.outcome is Outcome.FALLBACK:
         return b"bff; fwd=uri-miss; detail=fallback"
     return b"bff; fwd=uri-miss" + (b"; " + result.cache.encode() if result.cache else b"")
-
-
-def _matches(fields: Sequence[tuple[bytes, bytes]], etag: bytes) -> bool:
-    """RFC 9110 §13.1.2: whether If-None-Match names what we would send (weak comparison)."""
-    stated = b",".join(value for name, value in fields if name == b"if-none-match")
-    tags = [tag.strip().removeprefix(b"W/") for tag in stated.split(b",")]
-    return stated.strip() == b"*" or etag in tags
 
 
 def fault(error: Exception) -> Answer:

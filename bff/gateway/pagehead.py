@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
 
-from bff.gateway.compress import TINY, Coding, asked
+from bff.gateway.compress import TINY, Coding, asked, foreign
+from bff.gateway.cors import Cors
+from bff.gateway.problems import Fields
 from bff.gateway.request import Form
+from bff.gateway.request import form as form_of
 from bff.page.compose import Composition
 from bff.page.plan import Planned
-
-_OWN: Final = (b"same-origin", b"none")
 
 
 def coding(found: Mapping[bytes, bytes], method: str, form: Form, planned: Planned) -> Coding | None:
@@ -21,7 +21,7 @@ def coding(found: Mapping[bytes, bytes], method: str, form: Form, planned: Plann
     wanted = asked(found)
     if wanted is None or (method == "HEAD" and (form != "html" or _least(planned) < TINY)):
         return None
-    if found.get(b"sec-fetch-site", b"none") in _OWN:
+    if not foreign(found):
         return wanted
     return None if any(call is not None and call.fragment.private for call in planned.calls) else wanted
 
@@ -29,6 +29,13 @@ def coding(found: Mapping[bytes, bytes], method: str, form: Form, planned: Plann
 def _least(planned: Planned) -> int:
     """Bytes that the page has at least: its shell's."""
     return sum(len(part) for part in planned.plan.parts if isinstance(part, bytes))
+
+
+def readable(cors: Cors, headers: Fields, asked: Sequence[tuple[bytes, bytes]]) -> Fields:
+    """For other origins where they may: the JSON forms and their errors, never HTML."""
+    if not cors.on or form_of(dict(asked).get(b"accept", b"")) == "html":
+        return headers
+    return cors.readable(headers, asked)
 
 
 def timing(composition: Composition, first_byte: float) -> bytes:

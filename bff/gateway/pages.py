@@ -7,13 +7,15 @@ everything it started and is left in every case.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bff.gateway import compress, pagehead, primary
 from bff.gateway.compress import Coding, Encoder, fed
+from bff.gateway.cors import Cors
 from bff.gateway.identity import Identity
 from bff.gateway.overlay import overlay
+from bff.gateway.pagehead import readable
 from bff.gateway.problems import Answer, Fields, problem
 from bff.gateway.request import Form, Ids, Locales, accepts_html, form, ids, ordered, picked, takes_html
 from bff.model import Clock, Ended, Report, Result, Telemetry
@@ -87,6 +89,7 @@ class Pages:
         locales: Locales,
         logs_slots: bool,
         dev: bool,
+        cors: Cors | None = None,
     ) -> None:
         self.planner = planner
         self._resolver = resolver
@@ -98,6 +101,7 @@ class Pages:
         self._locales = locales
         self._logs_slots = logs_slots
         self._dev = dev
+        self._cors = cors or Cors()
         self.witness: Callable[[Report], None] | None = None  # is told of every finished page, slots included
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -106,14 +110,15 @@ class Pages:
         """The whole answer where nothing must be waited for; else None, and what was begun goes on in `stream`."""
         turn = self._begin(scope)
         if isinstance(turn, Answer):
-            return turn.status, turn.headers, turn.body
+            return turn.status, readable(self._cors, turn.headers, scope["headers"]), turn.body
         if turn.composition.pending:
             scope["bff.turn"] = turn
             return None
         settled = self._settled(turn)
         if isinstance(settled, Answer):
             self._report(turn, settled.status)
-            return settled.status, settled.headers, b"" if turn.method == "HEAD" else settled.body
+            head = readable(self._cors, settled.headers, scope["headers"])
+            return settled.status, head, b"" if turn.method == "HEAD" else settled.body
         if settled.composition.pending:
             scope["bff.turn"] = settled
             return None
@@ -289,7 +294,8 @@ class Pages:
         """Send a page; `closed` registers what to call when the browser goes."""
         begun = scope.pop("bff.turn", None) or self._begin(scope)
         if isinstance(begun, Answer):
-            await send_answer(send, begun, scope["method"])
+            told = readable(self._cors, begun.headers, scope["headers"])
+            await send_answer(send, replace(begun, headers=told), scope["method"])
             return
         turn: Turn = begun
         alarm = self._timer.at(turn.visit.until, lambda: turn.composition.expire())  # noqa: PLW0108 # `turn` may become its error page
@@ -303,7 +309,8 @@ class Pages:
                 settled = self._settled(turn)
                 if isinstance(settled, Answer):
                     turn.status = settled.status
-                    await send_answer(send, settled, turn.method)
+                    told = readable(self._cors, settled.headers, scope["headers"])
+                    await send_answer(send, replace(settled, headers=told), turn.method)
                     return
                 turn = settled
             await self._send(turn, send, scope.pop("bff.body", None))
@@ -355,6 +362,7 @@ class Pages:
         else:
             kind = turn.writer.media_type
             head = [(b"content-type", kind), (b"cache-control", b"no-store"), (b"vary", _VARY), _HTML[3], _HTML[4]]
+            head = readable(self._cors, head, turn.visit.fields)
         head.append((b"x-request-id", turn.ids.request.encode("latin-1")))
         head.append((b"server-timing", pagehead.timing(turn.composition, turn.first_byte)))
         if length is not None:

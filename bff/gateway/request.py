@@ -127,6 +127,13 @@ def takes_html(accept: bytes) -> bool:
     return form(accept) == "html" and (b"text/html" in accept or b"*/*" in accept or b"text/*" in accept)
 
 
+def matches(fields: Sequence[tuple[bytes, bytes]], etag: bytes) -> bool:
+    """RFC 9110 §13.1.2: whether If-None-Match names what we would send (weak comparison)."""
+    stated = b",".join(value for name, value in fields if name == b"if-none-match")
+    tags = [tag.strip().removeprefix(b"W/") for tag in stated.split(b",")]
+    return stated.strip() == b"*" or etag.removeprefix(b"W/") in tags
+
+
 def cross_site(headers: Mapping[str, str]) -> bool:
     """Whether a browser says that another site made this request (Fetch Metadata, else Origin against Host)."""
     site = headers.get("sec-fetch-site")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from bff.gateway import fragments as endpoint
 from bff.gateway.closing import closing
+from bff.gateway.compress import suited
+from bff.gateway.packed import Static
 from bff.gateway.problems import Answer, problem
 from bff.gateway.request import accepts_html, navigates
 from bff.gateway.tasks import PATIENCE
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from bff.gateway.app import Gateway
 
 
+_READ: Final = ("GET", "HEAD", "OPTIONS")
+
+
 def system(gateway: Gateway) -> Starlette:
     """The application that answers `/_bff/` for a gateway."""
     own = _System(gateway)
@@ -29,10 +35,10 @@ def system(gateway: Gateway) -> Starlette:
         Route("/_bff/livez", own.alive),
         Route("/_bff/readyz", own.ready),
         Route("/_bff/metrics", own.metrics),
-        Route("/_bff/fragments/{context}/{fragment}", own.fragment),
-        Route("/_bff/tasks/{id}", own.task),
-        Route("/_bff/tasks/{id}/result", own.result),
-        Mount("/_bff/static", StaticFiles(directory=static_folder())),
+        Route("/_bff/fragments/{context}/{fragment}", own.fragment, methods=_READ),
+        Route("/_bff/tasks/{id}", own.task, methods=_READ),
+        Route("/_bff/tasks/{id}/result", own.result, methods=_READ),
+        Route("/_bff/static/{file:path}", own.static),
         Route("/_bff/{rest:path}", own.missing),
     ]
     return Starlette(routes=routes)
@@ -41,6 +47,7 @@ def system(gateway: Gateway) -> Starlette:
 class _System:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._static = Static(static_folder(), changing=gateway.dev)
 
     async def alive(self, _: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -56,8 +63,20 @@ class _System:
     async def missing(self, request: Request) -> Response:
         return _response(problem(404, "There is nothing at this address.", html=accepts_html(request.scope)), request)
 
+    async def static(self, request: Request) -> Response:
+        return _response(self._static.answer(request.path_params["file"], request.scope["headers"]), request)
+
     async def fragment(self, request: Request) -> Response:
-        return _response(await self._fragment(request), request)
+        return await self._readable(request, self._fragment)
+
+    async def _readable(self, request: Request, ask: Callable[[Request], Awaitable[Answer]]) -> Response:
+        """What other origins may read where `cors` says so, in the coding that the client prefers."""
+        fields, cors = request.scope["headers"], self._gateway.cors
+        if request.method == "OPTIONS":
+            answer = cors.preflight(fields, ("GET", "HEAD")) or Answer(204, [(b"allow", b"GET, HEAD, OPTIONS")])
+            return _response(answer, request)
+        answer = await suited(await ask(request), fields)
+        return _response(replace(answer, headers=cors.readable(answer.headers, fields)), request)
 
     async def _fragment(self, request: Request) -> Answer:
         gateway, scope = self._gateway, request.scope
@@ -83,14 +102,20 @@ class _System:
         return endpoint.answer(call, result, planner, scope)
 
     async def task(self, request: Request) -> Response:
+        return await self._readable(request, self._task)
+
+    async def _task(self, request: Request) -> Answer:
         gateway, html = self._gateway, navigates(request.scope)
         visit = gateway.visit(request.scope, PATIENCE)
-        return _response(await gateway.live.tasks.status(request.path_params["id"], visit, html=html), request)
+        return await gateway.live.tasks.status(request.path_params["id"], visit, html=html)
 
     async def result(self, request: Request) -> Response:
+        return await self._readable(request, self._result)
+
+    async def _result(self, request: Request) -> Answer:
         gateway, html = self._gateway, navigates(request.scope)
         visit = gateway.visit(request.scope, PATIENCE)
-        return _response(await gateway.live.tasks.result(request.path_params["id"], visit, html=html), request)
+        return await gateway.live.tasks.result(request.path_params["id"], visit, html=html)
 
 
 def _response(answer: Answer, request: Request) -> Response:

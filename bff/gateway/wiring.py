@@ -77,6 +77,7 @@ def wire(gateway: Gateway) -> Running:
         locales=gateway.locales,
         logs_slots=settings.logging.access or gateway.dev,
         dev=gateway.dev,
+        cors=gateway.cors,
     )
     posts = Posts(fetch=fetch, store=store, telemetry=gateway.telemetry, tasks=underway)
     tasks = Tasks(

@@ -255,3 +255,99 @@ def test_tokens_are_verified_where_the_settings_say_so(tmp_path: Path) -> None:
     )
     site = Site(tmp_path, identity=f"{{jwt: {{keys: {keys}}}}}")
     assert site.gateway.identifier.tokens is not None
+
+
+LONG = b"<p>a long one</p>" * 200
+APP = "https://app.example"
+
+
+async def test_answers_come_in_the_coding_that_is_asked_for(site: Site) -> None:
+    async with site.running() as client:
+        await fetched(site, client, "/_bff/fragments/shop/side", "/side", LONG)
+        response = await client.get("/_bff/fragments/shop/side", headers={"accept-encoding": "gzip"})
+        assert response.headers["content-encoding"] == "gzip"
+        assert response.headers["etag"].startswith('W/"')
+        assert response.content == LONG
+        known = {"accept-encoding": "gzip", "if-none-match": response.headers["etag"]}
+        again = await client.get("/_bff/fragments/shop/side", headers=known)
+        assert (again.status_code, again.headers["etag"]) == (304, response.headers["etag"])
+        head = await client.head("/_bff/fragments/shop/side", headers={"accept-encoding": "gzip"})
+        for name in ("content-encoding", "content-length", "etag", "vary"):
+            assert head.headers[name] == response.headers[name]
+        plain = await client.get("/_bff/fragments/shop/side", headers={"accept-encoding": "identity"})
+        assert "content-encoding" not in plain.headers
+        static = await client.get("/_bff/static/bff.js", headers={"accept-encoding": "gzip"})
+        assert static.headers["content-encoding"] == "gzip"
+        assert (await client.get("/_bff/static/none.js")).status_code == 404
+
+
+async def test_the_answer_to_a_form_is_encoded_unless_another_site_sent_it(site: Site) -> None:
+    async with site.running() as client:
+        response = await fetched(site, client, "/p/1", "/main/1", LONG, method="POST", accept_encoding="gzip")
+        assert response.headers["content-encoding"] == "gzip"
+        assert response.content == LONG
+        (site.shop / "context.yaml").write_text(CONTEXT.replace("query: {q", "cross_site: true, query: {q"))
+        site.gateway._changed(site.registry.load(), [])
+        headers = {"accept_encoding": "gzip", "sec_fetch_site": "cross-site"}
+        response = await fetched(site, client, "/p/1", "/main/1", LONG, method="POST", **headers)
+        assert "content-encoding" not in response.headers
+
+
+async def test_other_origins_read_what_is_for_programs(tmp_path: Path) -> None:
+    site = Site(tmp_path, cors=f'{{origins: ["{APP}"], credentials: true}}')
+    async with site.running() as client:
+        for accept in ("application/json", "application/x-ndjson"):
+            response = await client.get("/plain", headers={"origin": APP, "accept": accept})
+            assert response.headers["access-control-allow-origin"] == APP
+            assert "Origin" in response.headers["vary"]
+        for path in ("/p/x", "/nowhere", "/p/1?q=x"):
+            headers = {"origin": APP, "accept": "application/json"}
+            response = await client.get(path, headers=headers)
+            assert response.status_code >= 400
+            assert response.headers["access-control-allow-origin"] == APP
+        response = await fetched(site, client, "/_bff/fragments/shop/side", "/side", origin=APP)
+        assert response.headers["access-control-allow-origin"] == APP
+        assert "BFF-Outcome" in response.headers["access-control-expose-headers"]
+        assert (await client.get("/_bff/tasks/x", headers={"origin": APP})).headers[
+            "access-control-allow-origin"
+        ] == APP
+        for path in ("/plain", "/_bff/livez", "/_bff/metrics", "/nowhere"):
+            response = await client.get(path, headers={"origin": APP, "accept": "text/html"})
+            assert "access-control-allow-origin" not in response.headers, path
+        other = await client.get("/plain", headers={"origin": "https://other.example", "accept": "application/json"})
+        assert "access-control-allow-origin" not in other.headers
+        assert "Origin" in other.headers["vary"]
+
+
+async def test_preflights_are_answered_by_the_gateway(tmp_path: Path) -> None:
+    site = Site(tmp_path, cors=f'{{origins: ["{APP}"]}}')
+    asked = {"origin": APP, "access-control-request-method": "GET", "access-control-request-headers": "authorization"}
+    async with site.running() as client:
+        for path in ("/p/1", "/_bff/fragments/shop/side", "/_bff/tasks/x"):
+            response = await client.options(path, headers=asked)
+            assert response.status_code == 204, path
+            assert response.headers["access-control-allow-origin"] == APP
+            assert response.headers["access-control-allow-headers"] == "authorization"
+            refused = await client.options(path, headers=asked | {"access-control-request-method": "POST"})
+            assert refused.status_code == 403, path
+        assert (await client.options("/_bff/fragments/shop/side")).headers["allow"] == "GET, HEAD, OPTIONS"
+        assert site.upstreams.flown == []
+        response = await fetched(site, client, "/p/1", "/main/1", method="OPTIONS")
+        assert response.status_code == 200, "one that is no preflight goes to the page's own service"
+
+
+async def fetched(
+    site: Site,
+    client: httpx2.AsyncClient,
+    path: str,
+    target: str,
+    body: bytes = b"<p>x</p>",
+    /,
+    method: str = "GET",
+    **headers: str,
+) -> httpx2.Response:
+    """One request whose fragment is answered with a body."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    asked = asyncio.ensure_future(client.request(method, path, headers=named))
+    await site.answer(target, body)
+    return await asked

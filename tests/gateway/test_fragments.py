@@ -51,7 +51,7 @@ async def test_one_fragment_without_wrapper_or_nonce() -> None:
     assert head[b"bff-outcome"] == b"fresh"
     assert head[b"cache-control"] == b"public, max-age=10"
     assert head[b"cache-status"] == b"bff; fwd=uri-miss; stored"
-    assert head[b"vary"] == b"Accept"
+    assert head[b"vary"] == b"Accept, Accept-Encoding, Turbo-Frame"
     world.loop.advance(4)
     answer = await (await asked(world, CARD, "n=1")).answer()
     head = dict(answer.headers)
@@ -59,7 +59,7 @@ async def test_one_fragment_without_wrapper_or_nonce() -> None:
     assert head[b"age"] == b"4"
     assert head[b"cache-status"] == b"bff; hit; ttl=6"
     etag = head[b"etag"].decode()
-    for stated in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+    for stated in (etag, etag.removeprefix("W/"), f'"x", {etag}', "*"):
         answer = await (await asked(world, CARD, "n=1", if_none_match=stated)).answer()
         assert (answer.status, answer.body) == (304, b"")
     answer = await (await asked(world, CARD, "n=1", if_none_match='"x"')).answer()
@@ -131,7 +131,9 @@ async def test_nothing_to_give(reason: Reason, status: int) -> None:
 
 
 async def test_json_for_programs_html_for_browsers() -> None:
-    made = fragment("shop/j", source="json", layer=KEEP, template=lambda data, params, meta, within: f"<p>{data['x']}</p>")
+    made = fragment(
+        "shop/j", source="json", layer=KEEP, template=lambda data, params, meta, within: f"<p>{data['x']}</p>"
+    )
     world = World(fragments={"shop/j": made})
     request = await asked(world, made, accept="application/json")
     world.upstreams.to("/j").reply(b'{"x": 1}', kind=b"application/json")
@@ -156,7 +158,9 @@ async def test_vary_names_every_keyed_header() -> None:
     world = World(fragments={"shop/card": made})
     request = await asked(world, made)
     world.upstreams.to("/card").reply()
-    assert dict((await request.answer()).headers)[b"vary"] == b"Accept, accept-language, x-a"
+    assert (
+        dict((await request.answer()).headers)[b"vary"] == b"Accept, Accept-Encoding, Turbo-Frame, accept-language, x-a"
+    )
 
 
 async def test_embedded_fragments_are_left_to_the_browser() -> None:
@@ -203,3 +207,22 @@ async def test_a_sandboxed_fragment_says_so() -> None:
     request = await asked(world, made)
     world.upstreams.to("/card").reply()
     assert dict((await request.answer()).headers)[b"content-security-policy"] == b"sandbox allow-scripts"
+
+
+@pytest.mark.parametrize(
+    ("frame", "body"),
+    [
+        ("card-1", b'<turbo-frame id="card-1"><p>x</p></turbo-frame>'),
+        ('x"><script>', b"<p>x</p>"),
+        ("", b"<p>x</p>"),
+    ],
+)
+async def test_turbo_gets_the_frame_it_asked_for(frame: str, body: bytes) -> None:
+    world = World(fragments={"shop/card": CARD})
+    request = await asked(world, CARD, "n=1", turbo_frame=frame)
+    world.upstreams.to("/card/1").reply(b"<p>x</p>")
+    answer = await request.answer()
+    assert answer.body == body
+    assert int(dict(answer.headers)[b"content-length"]) == len(body)
+    plain = await (await asked(world, CARD, "n=1")).answer()
+    assert (dict(answer.headers)[b"etag"] == dict(plain.headers)[b"etag"]) is (body == plain.body)
