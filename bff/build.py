@@ -140,7 +140,7 @@ class _Builder:
             tags=tuple(texts.parse_pattern(tag) for tag in spec.tags),
             fallback_html=html,
             fallback_json=json,
-            assets=Assets(css=spec.assets.css, js=spec.assets.js),
+            assets=Assets(**spec.assets.model_dump()),
             reserve=spec.reserve,
             trust=spec.trust,
             starts_task=spec.starts_task,

@@ -170,10 +170,15 @@ class Back:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assets:
-    """Style sheets and scripts a fragment needs, as paths relative to its upstream."""
+    """Style sheets and scripts a fragment needs, as paths relative to its upstream; or an entry of Vite's manifest there."""
 
     css: tuple[str, ...] = ()
     js: tuple[str, ...] = ()
+    vite: str = ""
+    entry: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.css or self.js or self.vite)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

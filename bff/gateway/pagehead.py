@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from bff.gateway.compress import TINY, Coding, asked, foreign
 from bff.gateway.cors import Cors
@@ -10,7 +11,30 @@ from bff.gateway.problems import Fields
 from bff.gateway.request import Form
 from bff.gateway.request import form as form_of
 from bff.page.compose import Composition
-from bff.page.plan import Planned
+from bff.page.plan import PagePlan, Planned
+
+_VARY: Final = b"Accept, Accept-Encoding, HX-Request, Turbo-Frame, X-Up-Target"
+_HTML: Final[Fields] = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"cache-control", b"private, no-cache"),
+    (b"vary", _VARY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"strict-origin-when-cross-origin"),
+]
+
+
+def html(plan: PagePlan, policy: bytes, nonce: str) -> Fields:
+    """A page for browsers; `policy` is the name of the header with the Content-Security-Policy."""
+    before, between, after = plan.csp
+    head = [*_HTML, (policy, f"{before}{nonce}{between}{nonce}{after}".encode("latin-1"))]
+    if plan.links:
+        head.append((b"link", plan.links))
+    return head
+
+
+def program(kind: bytes) -> Fields:
+    """A page for programs, in one of the JSON forms."""
+    return [(b"content-type", kind), (b"cache-control", b"no-store"), (b"vary", _VARY), *_HTML[3:]]
 
 
 def coding(found: Mapping[bytes, bytes], method: str, form: Form, planned: Planned) -> Coding | None:

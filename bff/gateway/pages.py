@@ -34,15 +34,6 @@ Identify = Callable[[Any, str], Identity]
 MARGIN: Final = 0.05
 """Seconds before a page's deadline at which its open slots end, so that the last byte leaves in time."""
 
-_VARY: Final = b"Accept, Accept-Encoding, HX-Request, Turbo-Frame, X-Up-Target"
-_HTML: Final[Fields] = [
-    (b"content-type", b"text/html; charset=utf-8"),
-    (b"cache-control", b"private, no-cache"),
-    (b"vary", _VARY),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"strict-origin-when-cross-origin"),
-]
-
 
 @dataclass(slots=True, kw_only=True)
 class Turn:
@@ -354,15 +345,10 @@ class Pages:
 
     def _head(self, turn: Turn, length: int | None) -> Fields:
         turn.first_byte = self._clock() - turn.began
-        nonce = turn.ids.nonce
         if turn.form == "html":
-            before, between, after = turn.composition.planned.plan.csp
-            csp = f"{before}{nonce}{between}{nonce}{after}".encode("latin-1")
-            head = [*_HTML, (self.planner.csp.header, csp)]
+            head = pagehead.html(turn.composition.planned.plan, self.planner.csp.header, turn.ids.nonce)
         else:
-            kind = turn.writer.media_type
-            head = [(b"content-type", kind), (b"cache-control", b"no-store"), (b"vary", _VARY), _HTML[3], _HTML[4]]
-            head = readable(self._cors, head, turn.visit.fields)
+            head = readable(self._cors, pagehead.program(turn.writer.media_type), turn.visit.fields)
         head.append((b"x-request-id", turn.ids.request.encode("latin-1")))
         head.append((b"server-timing", pagehead.timing(turn.composition, turn.first_byte)))
         if length is not None:

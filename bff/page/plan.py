@@ -15,6 +15,7 @@ from bff.markup.patch import Wrapper, reserve_rule, wrapper
 from bff.model import NONCE, Fragment, Hole, Outcome, Page, Pattern, Policy, Reason, Ref, Result, Shell, Slot
 from bff.page.call import Call, typed
 from bff.page.elements import Elements
+from bff.page.hoist import Hoisted, elements, of_page, preloads
 from bff.page.routes import Routes
 from bff.rules import keys
 from bff.rules.pages import address
@@ -38,6 +39,7 @@ class SlotPlan:
     core: bool
     inside: tuple[int, ...]  # the elements open around it, by number: where its late template may be written
     index: int = 0  # position among the page's slots
+    assets: Mapping[str, list[str]] | None = None  # of its fragment, as the JSON forms list them
 
 
 Part = bytes | Hole | SlotPlan
@@ -54,6 +56,7 @@ class PagePlan:
     csp: tuple[str, str, str]  # around the two places of the nonce
     body: int  # where in `parts` late templates may still be written: just before </body>
     error: PagePlan | None = None
+    links: bytes = b""  # the Link header: preloads of what its head refers to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +93,14 @@ class Planner:
         accept: Mapping[str, str],
         ceilings: Mapping[str, Any],
         csp: Csp,
+        assets: Mapping[str, Hoisted] | None = None,
     ) -> None:
-        """`accept`: the Accept header by source; `ceilings`: dotted policy key → limit."""
+        """`accept`: the Accept header by source; `ceilings`: dotted policy key → limit; `assets`: by fragment."""
         self.fragments = fragments
         self._accept = accept
         self._ceilings = ceilings
         self.csp = csp
+        self._assets = assets or {}
         self._routes = Routes(pages.values())
         self._plans = {name: self._compile(page) for name, page in pages.items()}
         self._known: dict[tuple[bytes, bytes, str | None, str], Planned | None] = {}
@@ -196,13 +201,16 @@ class Planner:
         slots = tuple(self._slot(slot, inside[i], i) for i, slot in enumerate(shell.slots))
         primary = next((each for each in slots if each.slot.kind == "primary"), None)
         contexts = {each.fragment.context: each.fragment.csp for each in slots if each.fragment is not None}
-        flat = _flatten(shell, slots, keep_head=primary is not None)
+        used = [each.fragment for each in slots if each.fragment is not None]
+        hoisted = of_page(used, self.fragments, self._assets)
+        flat = _flatten(shell, slots, elements(hoisted), keep_head=primary is not None)
         return PagePlan(
             page=page,
             parts=flat,
             slots=slots,
             primary=primary,
             csp=self.csp.around(contexts.values()),
+            links=preloads(hoisted),
             body=next((i for i, part in enumerate(flat) if isinstance(part, Hole) and part.key == "body"), len(flat)),
         )
 
@@ -220,6 +228,7 @@ class Planner:
             core=slot.kind in _CORE,
             inside=inside,
             index=index,
+            assets=self._assets[slot.fragment].urls() if slot.fragment in self._assets else None,
         )
 
     def policy(self, fragment: Fragment, slot: Slot) -> Policy:
@@ -314,7 +323,7 @@ def _decide(plan: SlotPlan, call: Call | Reason, given: Mapping[str, tuple[str, 
     return None if slot.load == "stream" else LEFT_TO_BROWSER
 
 
-def _flatten(shell: Shell, slots: tuple[SlotPlan, ...], *, keep_head: bool) -> tuple[Part, ...]:
+def _flatten(shell: Shell, slots: tuple[SlotPlan, ...], assets: bytes, *, keep_head: bool) -> tuple[Part, ...]:
     """The shell's parts with the page's own style and module in place, and no hole left that nothing fills."""
     at = {slot.index: plan for slot, plan in zip(shell.slots, slots, strict=True)}
     parts: list[Part] = []
@@ -323,6 +332,7 @@ def _flatten(shell: Shell, slots: tuple[SlotPlan, ...], *, keep_head: bool) -> t
             parts.append(at[part.index])
         elif isinstance(part, Hole) and part.key == "head":
             parts.extend([part] if keep_head else [])
+            parts.append(assets)
             parts.extend(_head(slots))
         elif isinstance(part, Hole) and part.key not in _FILLED and not keep_head:
             parts.append(part.default)

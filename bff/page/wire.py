@@ -236,6 +236,7 @@ def line(running: Running, result: Result, *, final: bool = True) -> dict[str, A
         "ms": round(result.seconds * 1000, 1),
         "html": html,
         "data": json.loads(result.data) if result.data is not None and source == "json" else None,
+        "assets": running.plan.assets,
         "src": call.src if call is not None and result.outcome is Outcome.PENDING else None,
         "task": result.task or None,
         "next": result.next or None,
