@@ -206,6 +206,15 @@ class Client:
             exchange.send(found, now)
         return exchange
 
+    def origin(self, upstream: Upstream) -> Origin:
+        """Whose places and connections exchanges of any kind with this upstream share."""
+        return (self._met.get(id(upstream)) or self._meet(upstream)).origin
+
+    @property
+    def closed(self) -> str:
+        """Why nothing can be asked any more; "" while it can."""
+        return self._closed
+
     def stats(self) -> dict[str, Stats]:
         """By upstream: `http://host:port`, or a socket's path."""
         return {origin.name: origin.stats for origin in self._origins.values()}

@@ -90,6 +90,16 @@ class Connection(asyncio.Protocol):
         self._listener = None
         self._transport.abort()
 
+    def lend(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Let another protocol speak on its transport; that one passes `connection_lost` on, and `take_back` ends it."""
+        self._transport.set_protocol(protocol)
+        return self._transport
+
+    def take_back(self) -> None:
+        """One whole exchange was had on it by whom it was lent to, and nothing is left over."""
+        self.used = True
+        self._transport.set_protocol(self)
+
     def end(self, why: str) -> None:
         """End it now; who waits for it hears why."""
         listener = self._listener
