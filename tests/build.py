@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal, cast
 
@@ -16,10 +16,12 @@ from bff.model import (
     Failure,
     Forward,
     Fragment,
+    Headers,
     Hole,
     Page,
     Param,
     Policy,
+    Purge,
     Reason,
     Ref,
     Reply,
@@ -34,12 +36,16 @@ from bff.model import (
 from bff.page.call import Visit
 from bff.page.compose import Composition
 from bff.page.plan import Csp, Planner
+from bff.page.replica import Replica
 from bff.page.resolve import Resolver
 from bff.page.tasks import Underway
 from bff.rules.policy import merge, parse
 from bff.rules.tasks import Signer
 from bff.store.memory import MemoryStore
+from bff.store.record import Record, updated
+from bff.store.tier import Tier
 from bff.timer import Timer
+from bff.upstream.sources.content import Source
 from bff.upstream.sources.html import HtmlSource
 from bff.upstream.sources.json import JsonSource
 
@@ -263,11 +269,76 @@ class Seen:
         self.sheds.append(limit)
 
 
+class Shelf:
+    """A second tier in memory that several worlds may share. `away` is True while it cannot be reached."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.kept: dict[str, float] = {}
+        self.leases: set[str] = set()
+        self.asked: list[str] = []
+        self.away = False
+        self.reached = True
+
+    async def get(self, key: str) -> Record | None:
+        self.asked.append(key)
+        return None if self.away else self.records.get(key)
+
+    async def put(self, record: Record, *, keep: float, began: float) -> None:
+        del began
+        self.records[record.key], self.kept[record.key] = record, keep
+
+    async def touch(self, key: str, headers: Headers, born: float, *, keep: float, began: float) -> None:
+        del began
+        record = self.records[key]
+        self.records[key] = replace(record, born=born, headers=updated(record.headers, headers))
+        self.kept[key] = keep
+
+    async def lease(self, key: str, seconds: float) -> bool:
+        del seconds
+        if self.away:
+            return True
+        mine = key not in self.leases
+        self.leases.add(key)
+        return mine
+
+    async def release(self, key: str) -> None:
+        self.leases.discard(key)
+
+    async def purge(self, purge: Purge) -> bool:
+        raise NotImplementedError
+
+    def subscribe(self, heard: Callable[[Purge, float], None]) -> None:
+        raise NotImplementedError
+
+    async def value(self, name: str) -> bytes | None:
+        raise NotImplementedError
+
+    async def set_value(self, name: str, data: bytes, *, keep: float | None = None) -> None:
+        raise NotImplementedError
+
+    async def add_value(self, name: str, data: bytes) -> bytes:
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        raise NotImplementedError
+
+
 class World:
     """A resolver with everything around it faked but its rules, its store and its checks."""
 
-    def __init__(self, *pages: Page, fragments: Mapping[str, Fragment] | None = None) -> None:
-        self.loop = VirtualLoop()
+    def __init__(
+        self,
+        *pages: Page,
+        fragments: Mapping[str, Fragment] | None = None,
+        tier: Tier | None = None,
+        loop: VirtualLoop | None = None,
+        chance: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        self.loop = loop or VirtualLoop()
         self.timer = Timer(cast(asyncio.AbstractEventLoop, self.loop))
         self.upstreams = Upstreams()
         self.seen = Seen()
@@ -275,16 +346,21 @@ class World:
         self.checker = Checker()
         self.planner = planner(*pages, fragments=fragments)
         self.tasks = Underway(Signer(["a secret"]), lambda: WALL + self.loop.time())
+        sources: dict[str, Source] = {"html": HtmlSource(self.checker), "json": JsonSource(self.checker)}
+        clock, wall = self.loop.time, lambda: WALL + self.loop.time()
+        self.replica = None if tier is None else Replica(tier, sources, clock=clock, wall=wall)
         self.resolver = Resolver(
             store=self.store,
+            replica=self.replica,
             fetch=self.upstreams,
-            sources={"html": HtmlSource(self.checker), "json": JsonSource(self.checker)},
+            sources=sources,
             checker=self.checker,
             timer=self.timer,
             telemetry=self.seen,
             tasks=self.tasks,
-            clock=self.loop.time,
-            wall=lambda: WALL + self.loop.time(),
+            clock=clock,
+            wall=wall,
+            chance=chance,
         )
 
     def visit(self, principal: str | None = None, **headers: str) -> Visit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
@@ -54,6 +55,13 @@ class Wait:
             detail = f"no answer within {self._resolver.now() - self.began:.3f} s"
             self._resolver.end(self, self._resolver.fall(self.call, Reason.TIMEOUT, flight.reserve, self.began, detail))
 
+    def let_go(self) -> None:
+        """Its flight has an end for it."""
+        self.flight = None
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+
     def leave(self) -> None:
         """The browser is gone: nothing is called any more."""
         self._resolver.abandon(self)
@@ -63,14 +71,18 @@ class Flight:
     """One exchange under way and who waits for it."""
 
     __slots__ = (
+        "asking",
         "began",
         "call",
         "ends",
         "entry",
         "exchange",
         "key",
+        "leased",
+        "over",
         "principal",
         "reserve",
+        "search",
         "share",
         "variant",
         "waits",
@@ -88,3 +100,7 @@ class Flight:
         self.principal: str | None = None
         self.waits: list[Wait] = []
         self.exchange: Exchange | None = None
+        self.asking = False  # its exchange is under way
+        self.search: asyncio.Task[None] | None = None  # it is looking in the second tier first
+        self.leased = False  # it fetches on behalf of all processes
+        self.over: Callable[[], None] | None = None  # called in the end, where it is a refresh that nobody waits for

@@ -1,36 +1,36 @@
 """One fragment: from the store, from its context, or what stands in for it. Never raises, never waits.
 
-Decisions are `rules.serve`; this module performs them. Upstream exchanges are flights: each may have several waiters
-(identical calls share one), outlives them where its answer could fill the store, and ends within its policy's `total`.
+Decisions are `rules.serve`; this module performs them, and `landing` what follows from an answer. Upstream exchanges are
+flights: each may have several waiters (identical calls share one), outlives them where its answer could fill the store,
+and ends within its policy's `total`. Where there is a second tier, a flight looks there before it asks anybody.
 Callbacks instead of tasks: six fragments a page make a task per fragment a fifth of the page's cost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from random import random
+from typing import Final, cast
 
 from bff.markup.check import Checker
-from bff.model import Ask, Clock, Failure, Fetch, Fragment, Markup, Reason, Reply, Result, Telemetry, Timing
+from bff.model import UNTIMED, Ask, Clock, Failure, Fetch, Fragment, Purge, Reason, Reply, Result, Telemetry, Timing
 from bff.page import results
 from bff.page.call import Call, Visit
 from bff.page.flight import SHOWABLE, Done, Flight, Kept, Wait
+from bff.page.landing import Landing
+from bff.page.replica import PAUSE, Replica
 from bff.page.tasks import Underway
 from bff.rules import keys, serve
-from bff.rules.caching import Fields, Terms, fields, terms, text
 from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
 from bff.timer import Timer
-from bff.upstream.sources import paged
-from bff.upstream.sources.content import Content, Read, Source, Unreadable
+from bff.upstream.sources.content import Source
 from bff.upstream.sources.html import certain
 
-HOLD_DOWN: Final = 1.0  # seconds a failed background refresh is not tried again
 SOLO: Final = 10.0  # seconds an unshareable answer keeps calls with its key from queueing behind one another
 SOLO_KEYS: Final = 4096
-EMPTY: Final = Markup(parts=(b"",), flat=b"")
 
 
 class Resolver:
@@ -40,6 +40,7 @@ class Resolver:
         self,
         *,
         store: MemoryStore,
+        replica: Replica | None = None,
         fetch: Fetch,
         sources: Mapping[str, Source],
         checker: Checker,
@@ -48,19 +49,29 @@ class Resolver:
         tasks: Underway,
         clock: Clock,
         wall: Clock,
+        chance: Callable[[], float] = random,
     ) -> None:
         self._store = store
+        self._replica = replica
         self._fetch = fetch
-        self._sources = sources
         self._checker = checker
         self._timer = timer
         self._telemetry = telemetry
         self._tasks = tasks
         self.now = clock
-        self._wall = wall
         self._flights: dict[str, Flight] = {}
         self._solo: dict[str, float] = {}
         self._alone: set[Flight] = set()
+        self.landing = Landing(
+            self,
+            store=store,
+            replica=replica,
+            sources=sources,
+            telemetry=telemetry,
+            tasks=tasks,
+            wall=wall,
+            chance=chance,
+        )
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -78,10 +89,12 @@ class Resolver:
             return self._without_asking(call, entry, use, now)
         if use is serve.Use.FRESH and entry is not None:
             self._telemetry.cache(call.fragment.name, "hit")
+            if now >= entry.early and self._renewable(entry, now):
+                self._take_off(call, visit, key, variant, kept, now=now, share=True)
             return self._fresh(call, entry, now)
         if use is serve.Use.REVALIDATE and entry is not None and not call.then_fresh:
             self._telemetry.cache(call.fragment.name, "stale")
-            if key not in self._flights and now >= entry.retry_at:
+            if self._renewable(entry, now):
                 self._take_off(call, visit, key, variant, kept, now=now, share=True)
             return self._count(call, results.stale(entry, policy.cache, Reason.HIT, began=now, now=now))
         if self._tasks and variant.shareable and (task := self._tasks.shown(key, visit.principal, now)):
@@ -120,7 +133,7 @@ class Resolver:
         wait.flight = flight
         flight.waits.append(wait)
         ends = wait.began + wait.call.policy.timeout.total
-        if ends < flight.ends:  # it joined a flight that may take longer than its own policy allows
+        if ends < flight.ends or flight.search is not None:  # the flight's own exchange may end later, or begin later
             wait.alarm = self._timer.at(ends, wait.expire)
 
     def _take_off(
@@ -133,7 +146,16 @@ class Resolver:
             self._flights[key] = flight
         else:
             self._alone.add(flight)
+        if share and self._replica is not None:
+            flight.search = asyncio.get_running_loop().create_task(self._search(flight, visit, self._replica))
+        else:
+            self._ask(flight, visit, now)
+        return flight
+
+    def _ask(self, flight: Flight, visit: Visit, now: float) -> None:
+        call = flight.call
         policy, fragment = call.policy, call.fragment
+        flight.asking = True
         self._telemetry.inflight(fragment.context, 1)
         flight.exchange = self._fetch(
             Ask(fragment.upstream, "GET", call.target, self._lines(flight, visit, now)),
@@ -143,7 +165,6 @@ class Resolver:
             optional=call.optional,
             done=partial(self._landed, flight),
         )
-        return flight
 
     def _lines(self, flight: Flight, visit: Visit, now: float) -> bytes:
         left = max(0, int((min(flight.ends, visit.until) - now) * 1000))
@@ -157,6 +178,75 @@ class Resolver:
             lines += f"if-modified-since: {kept.last_modified}\r\n".encode("latin-1")
         return lines
 
+    def _renewable(self, entry: Entry, now: float) -> bool:
+        """Whether to fetch in the background what is served: unless that is under way, or has failed a moment ago."""
+        return entry.key not in self._flights and now >= entry.retry_at
+
+    def refresh(self, entry: Entry, over: Callable[[], None]) -> bool:
+        """Fetch an entry anew though nobody waits for it; `over` is called in the end. False where that cannot be."""
+        if entry.origin is None or entry.key in self._flights or self._store.get(entry.key) is not entry:
+            return False
+        call, variant = cast("tuple[Call, keys.Variant]", entry.origin)
+        now = self.now()
+        visit = Visit(principal=None, locale="", fields=(), trace=b"", until=now + call.policy.timeout.total)
+        use = serve.use(entry, call.fragment.version, call.policy.cache, now)
+        flight = self._take_off(call, visit, entry.key, variant, Kept(entry, use), now=now, share=True)
+        flight.over = over
+        return True
+
+    def forget(self, purge: Purge) -> None:
+        """A purge: whoever asks from now on does not join a flight that took off before, which may bring what was purged."""
+        for flight in [*self._flights.values()]:
+            if _concerned(purge, flight.call.fragment):
+                del self._flights[flight.key]
+                self._alone.add(flight)
+                flight.share = False
+
+    # --- looking in the second tier -----------------------------------------------------------------------------------
+
+    async def _search(self, flight: Flight, visit: Visit, replica: Replica) -> None:
+        """Take what another process has, or wait for what it is fetching; else be the one that fetches."""
+        pause, longest = PAUSE
+        key = flight.key
+        while not self._met(flight, await replica.find(flight.call, key)):
+            if await replica.lease(key, flight.call.policy.timeout.total):
+                flight.leased, flight.search = True, None
+                self._ask(flight, visit, self.now())
+                return
+            if not flight.waits or self.now() >= flight.ends:  # whoever is fetching it does so for us too
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, longest)
+        flight.search = None
+        self._gone(flight)
+        if flight.waits:
+            self.landing.failed(flight, Reason.TIMEOUT, "another process was fetching it", UNTIMED)
+        else:
+            self.landing.over(flight)
+
+    def _met(self, flight: Flight, found: Entry | None) -> bool:
+        """Take over what the second tier has, if it is news; whether that is all that was wanted."""
+        call, now = flight.call, self.now()
+        if found is None or (flight.entry is not None and found.born <= flight.entry.born):
+            return False
+        if not self._store.put(found, flight.began):
+            return False
+        use = serve.use(found, call.fragment.version, call.policy.cache, now)
+        found.origin = None if call.fragment.private else (call, flight.variant)
+        found.used = now if flight.waits or flight.entry is None else flight.entry.used
+        flight.entry, flight.reserve = found, (found if use in SHOWABLE else None)
+        waits, flight.waits = flight.waits, []
+        for wait in waits:
+            if use is serve.Use.FRESH:
+                wait.let_go()
+                wait.done(self._fresh(wait.call, found, now))
+            elif use is serve.Use.REVALIDATE and not wait.call.then_fresh:
+                wait.let_go()
+                self.end(wait, results.stale(found, wait.call.policy.cache, Reason.HIT, began=wait.began, now=now))
+            else:
+                flight.waits.append(wait)
+        return use is serve.Use.FRESH
+
     # --- leaving ------------------------------------------------------------------------------------------------------
 
     def abandon(self, wait: Wait) -> None:
@@ -168,15 +258,25 @@ class Resolver:
             return
         flight.waits.remove(wait)
         useful = flight.share and flight.call.policy.late == "keep"
-        if not flight.waits and not useful and flight.exchange is not None:
+        if flight.waits or useful or flight.over is not None:
+            return
+        if flight.exchange is not None:
             flight.exchange.cancel()
-            self._gone(flight)
             self._telemetry.upstream(flight.call.fragment, "cancelled", self.now() - flight.began)
+        elif flight.search is not None:
+            flight.search.cancel()
+        else:
+            return  # its answer is being read
+        self._gone(flight)
+        self.landing.over(flight)
 
     def _gone(self, flight: Flight) -> None:
-        self._telemetry.inflight(flight.call.fragment.context, -1)
+        if flight.asking:
+            flight.asking = False
+            self._telemetry.inflight(flight.call.fragment.context, -1)
         if flight.share:
-            self._flights.pop(flight.key, None)
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
         else:
             self._alone.discard(flight)
 
@@ -186,168 +286,26 @@ class Resolver:
             flight.waits.clear()
             if flight.exchange is not None:
                 flight.exchange.cancel()
+            if flight.search is not None:
+                flight.search.cancel()
             self._gone(flight)
-
-    # --- answers ------------------------------------------------------------------------------------------------------
 
     def _landed(self, flight: Flight, answer: Reply | Failure) -> None:
         self._gone(flight)
         flight.exchange = None
-        fragment = flight.call.fragment
-        self._telemetry.upstream(fragment, str(answer.status), answer.timing.total)
-        if isinstance(answer, Failure):
-            self._failed(flight, answer.reason, answer.detail, answer.timing)
-            return
-        found = fields(answer.headers)
-        match serve.classify(answer.status, conditional=flight.entry is not None):
-            case serve.Answer.CONTENT:
-                self._read(flight, answer, found)
-            case serve.Answer.ACCEPTED if not flight.call.primary:
-                self._accepted(flight, answer, found)
-            case serve.Answer.EMPTY:
-                self._keep(flight, answer, found, Content(markup=EMPTY))
-            case serve.Answer.NOT_MODIFIED:
-                self._revalidated(flight, answer, found)
-            case serve.Answer.REDIRECT if flight.call.primary:
-                self._redirected(flight, answer, found)
-            case serve.Answer.NOT_FOUND | serve.Answer.AUTH | serve.Answer.CLIENT_ERROR if flight.call.primary:
-                self._read(flight, answer, found)
-            case serve.Answer.NOT_FOUND:
-                self._keep(flight, answer, found, Content())
-            case serve.Answer.AUTH:
-                self._failed(flight, Reason.AUTH, f"answered {answer.status}", answer.timing, answer.status)
-            case _:
-                self._failed(flight, Reason.STATUS, f"answered {answer.status}", answer.timing, answer.status)
+        self.landing.landed(flight, answer)
 
-    def _read(self, flight: Flight, reply: Reply, found: Fields) -> None:
-        call = flight.call
-        source = self._sources[call.fragment.source]
-        read = paged.read(source, call.fragment, found, reply.body, values=call.values, params=call.params, head=call.primary)
-        if callable(read):
-            future = asyncio.get_running_loop().run_in_executor(None, read)
-            future.add_done_callback(lambda made: self._made(flight, reply, found, made.result()))
-        else:
-            self._made(flight, reply, found, read)
+    # --- landing ------------------------------------------------------------------------------------------------------
 
-    def _made(self, flight: Flight, reply: Reply, found: Fields, made: Read) -> None:
-        if isinstance(made, Content):
-            self._keep(flight, reply, found, made)
-        elif reply.status >= 400:  # a primary's own error without a body to show: its status still counts
-            self._keep(flight, reply, found, Content(markup=EMPTY))
-        else:
-            detail = made.detail if isinstance(made, Unreadable) else ""
-            self._failed(flight, Reason.REFUSED, detail, reply.timing, reply.status)
+    def alone(self, wait: Wait, flight: Flight) -> None:
+        """Let a wait ask for itself: what its flight brought is for somebody else."""
+        self._board(wait, flight.key, flight.variant, Kept(None, serve.Use.NOTHING), share=False)
 
-    def _keep(self, flight: Flight, reply: Reply, found: Fields, content: Content) -> None:
-        """An answer that is none of the errors: store it where it may be, then hand it to whoever waits."""
-        call, share = flight.call, flight.variant.shareable and reply.status in _STORABLE
-        kept, tags = self._terms(call, found, reply.status), results.tags(call, found)
-        if serve.keepable(kept, reply.status, call.policy.cache, shareable=share):
-            self._store.put(self._entry(flight, reply, content, kept, tags))
-            self._hand_out(flight, reply, content, kept, tags, word="stored")
-            return
-        if flight.share:
-            self._fly_solo(flight.key, self.now())
-        self._hand_out(flight, reply, content, kept, tags)
-
-    def _entry(self, flight: Flight, reply: Reply, content: Content, kept: Terms, tags: tuple[str, ...]) -> Entry:
-        fragment = flight.call.fragment
-        return Entry(
-            key=flight.key,
-            fragment=fragment.name,
-            version=fragment.version,
-            status=reply.status,
-            markup=content.markup,
-            data=content.data,
-            terms=kept,
-            born=self.now() - kept.age,
-            as_of=content.as_of,
-            tags=tags,
-            next=content.next,
-            principal=flight.principal if fragment.private else None,
-        )
-
-    def _terms(self, call: Call, found: Fields, status: int) -> Terms:
-        return terms(
-            found,
-            status,
-            scope="private" if call.fragment.private else "shared",
-            obey=call.policy.cache.mode == "http",
-            wall_now=self._wall(),
-        )
-
-    def _fly_solo(self, key: str, now: float) -> None:
+    def fly_solo(self, key: str) -> None:
+        """For a while nobody waits for anybody else's answer with this key."""
         if len(self._solo) >= SOLO_KEYS:
             self._solo.clear()
-        self._solo[key] = now + SOLO
-
-    def _hand_out(
-        self, flight: Flight, reply: Reply, content: Content, kept: Terms, tags: tuple[str, ...], *, word: str = ""
-    ) -> None:
-        """Give the answer to all waiters, or, where it is not kept, to the first; the others ask for themselves."""
-        waits = flight.waits[:] if word else flight.waits[:1]
-        for wait in flight.waits[len(waits) :]:
-            self._let_go(wait)
-            self._board(wait, flight.key, flight.variant, Kept(None, serve.Use.NOTHING), share=False)
-        now = self.now()
-        for wait in waits:
-            self._let_go(wait)
-            call, began = wait.call, wait.began
-            if reply.status in serve.NEGATIVE and not call.primary:
-                detail, status = f"answered {reply.status}", reply.status
-                result = self.fall(call, Reason.NOT_FOUND, None, began, detail, timing=reply.timing, status=status)
-            else:
-                result = results.answered(call, reply, content, kept, tags, began=began, now=now, kept=word)
-            self.end(wait, result)
-            word = word and "collapsed"
-
-    def _accepted(self, flight: Flight, reply: Reply, found: Fields) -> None:
-        """Slow work: where it can be asked for is remembered by the key, so that asking again begins no other."""
-        key = flight.key if flight.variant.shareable else None
-        task = self._tasks.accept(flight.call, key, reply, found)
-        if isinstance(task, Failure):
-            self._failed(flight, task.reason, task.detail, reply.timing, reply.status)
-            return
-        for wait in flight.waits[:]:
-            self._let_go(wait)
-            self.end(wait, self._tasks.begun(task, wait, reply, found, now=self.now()))
-
-    def _redirected(self, flight: Flight, reply: Reply, found: Fields) -> None:
-        to = text(found, b"location")
-        for wait in flight.waits[:]:
-            self._let_go(wait)
-            self.end(wait, results.redirected(reply, to, began=wait.began, now=self.now()))
-
-    def _revalidated(self, flight: Flight, reply: Reply, found: Fields) -> None:
-        entry = flight.entry
-        if entry is None:
-            return
-        now, call = self.now(), flight.call
-        entry.terms = self._terms(call, results.merged(entry, found), entry.status)
-        entry.born = now - entry.terms.age
-        entry.retry_at = 0.0
-        self._store.put(entry)
-        self._telemetry.cache(call.fragment.name, "revalidated")
-        for wait in flight.waits[:]:
-            self._let_go(wait)
-            self.end(wait, results.revalidated(wait.call, entry, reply, began=wait.began, now=now))
-
-    def _failed(self, flight: Flight, reason: Reason, detail: str, timing: Timing, status: int | None = None) -> None:
-        """An error: it never replaces a good entry; every waiter goes down its own chain."""
-        if flight.entry is not None:
-            flight.entry.retry_at = self.now() + HOLD_DOWN
-        for wait in flight.waits[:]:
-            self._let_go(wait)
-            result = self.fall(wait.call, reason, flight.reserve, wait.began, detail, timing=timing, status=status)
-            self.end(wait, result)
-
-    def _let_go(self, wait: Wait) -> None:
-        wait.flight = None
-        if wait.alarm is not None:
-            wait.alarm.cancel()
-            wait.alarm = None
-
-    # --- ending -------------------------------------------------------------------------------------------------------
+        self._solo[key] = self.now() + SOLO
 
     def end(self, wait: Wait, result: Result) -> None:
         wait.done(self._count(wait.call, result))
@@ -390,4 +348,12 @@ class Resolver:
         )
 
 
-_STORABLE: Final = frozenset({200, 203, 204, 404, 410})
+def _concerned(purge: Purge, fragment: Fragment) -> bool:
+    """Whether a purge may meet what a fragment's context is about to answer: what tags that will have is not known yet."""
+    match purge.kind:
+        case "fragment":
+            return fragment.name == purge.value
+        case "context":
+            return fragment.context == purge.value
+        case _:
+            return purge.context in {"", fragment.context}

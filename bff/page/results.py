@@ -12,6 +12,7 @@ from bff.rules.caching import Fields, Terms, text
 from bff.store.entry import Entry
 from bff.upstream.sources.content import Content
 
+EMPTY = Markup(parts=(b"",), flat=b"")
 _REFUSED = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
 
 
@@ -36,6 +37,7 @@ def hit(call: Call, entry: Entry, now: float) -> Result:
         etag=entry.terms.etag,
     )
     entry.seen = (age, result)
+    entry.used = now
     return result
 
 

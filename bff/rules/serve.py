@@ -127,6 +127,23 @@ def keepable(terms: Terms, status: int, cache: Cache, *, shareable: bool) -> boo
     return bool(validator) or max(windows) > 0
 
 
+REUSE: Final = 3600.0  # seconds that a copy with a validator is worth keeping past its windows: a 304 is cheap
+
+
+def keep_for(terms: Terms, status: int, cache: Cache) -> float:
+    """Seconds from its birth after which a kept answer is of no use to anybody."""
+    life = lifetime(terms, status, cache)
+    windows = 0.0
+    if not (terms.must_revalidate or status in NEGATIVE):
+        windows = max(
+            _window(terms.stale_while_revalidate, cache.stale_while_revalidate),
+            _window(terms.stale_if_error, cache.stale_if_error),
+        )
+    if terms.etag or terms.last_modified:
+        windows = max(windows, REUSE)
+    return min(life + windows, cache.max_stale)
+
+
 _NO_STALE: Final = frozenset({Reason.NOT_FOUND, Reason.AUTH})
 
 

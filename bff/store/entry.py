@@ -32,6 +32,10 @@ class Entry:
     took: float = 0.0  # seconds that its fetch took: what it costs to have it again
     stale_at: float = math.inf  # marked by a purge: stale from then on; -inf: gone, whoever still holds it
     laps: int = 0  # how often eviction still passes it over
+    early: float = math.inf  # from then on a hit refreshes it in advance
+    used: float = 0.0  # when a hit last made a result of it
+    origin: object = None  # what asks for it again when nobody waits for it (page.resolve)
+    failures: int = 0  # of refreshing it, in a row
     retry_at: float = 0.0  # a background refresh that failed is not tried again before
     seen: tuple[int, Result] | None = None  # the result made of it, true for one second of age
 

@@ -215,3 +215,11 @@ def test_what_a_purge_has_removed_is_of_no_use_to_whoever_still_holds_it() -> No
 def test_a_purge_ends_the_freshness_that_is_told() -> None:
     assert serve.left(Copy(), CACHE, 4) == 6
     assert serve.left(Copy(stale_at=3.0), CACHE, 4) == -1
+
+
+def test_a_kept_answer_is_of_use_through_its_windows_and_longer_where_it_can_be_confirmed() -> None:
+    assert serve.keep_for(TERMS, 200, CACHE) == 30
+    assert serve.keep_for(replace(TERMS, must_revalidate=True), 200, CACHE) == 10
+    assert serve.keep_for(TERMS, 404, CACHE) == 10
+    assert serve.keep_for(replace(TERMS, etag='"a"'), 200, CACHE) == CACHE.max_stale
+    assert serve.keep_for(replace(TERMS, stale_if_error=0.0, stale_while_revalidate=3.0), 200, CACHE) == 13

@@ -1,0 +1,97 @@
+"""Fetching ahead: entries that nobody waits for, because their policy pulls them or because they were marked stale.
+
+Bounded: a few at once, each once in the queue; what is not used any more is left alone. Times are the resolver's clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from random import random
+from typing import Final, cast
+
+from bff.page.call import Call
+from bff.page.resolve import Resolver
+from bff.store.entry import Entry
+from bff.store.memory import MemoryStore
+
+AT_ONCE: Final = 4
+QUEUED: Final = 10_000
+USED: Final = 86_400.0
+"""Seconds: what nobody has used for longer is not pulled any more."""
+
+
+class Refresher:
+    """The refreshes of one resolver."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        store: MemoryStore,
+        later: Callable[[float, Callable[[], None]], object],
+        *,
+        chance: Callable[[], float] = random,
+    ) -> None:
+        """`later` is the loop's `call_later`: paces are minutes, for which a timer that ticks is not made."""
+        self._resolver = resolver
+        self._store = store
+        self._later = later
+        self._chance = chance
+        self._queue: deque[str] = deque()
+        self._queued: set[str] = set()  # or being fetched
+        self._closed = False
+        self._running = 0
+        resolver.landing.kept = self.kept
+
+    def soon(self, entries: Iterable[Entry]) -> None:
+        """Refresh these as soon as it is their turn, those used last first; beyond a bound they wait for whoever asks."""
+        for entry in sorted(entries, key=lambda entry: -entry.used):
+            if entry.key not in self._queued and len(self._queue) < QUEUED:
+                self._queue.append(entry.key)
+                self._queued.add(entry.key)
+        self._next()
+
+    def kept(self, entry: Entry) -> None:
+        """An entry was kept: where its policy pulls it, it is due again after that pace, give or take a tenth."""
+        pace = _pace(entry)
+        if pace is not None:
+            born, key = entry.born, entry.key
+            self._later(pace * (0.9 + self._chance() / 5), lambda: self._due(key, born))
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._closed = True
+        self._queue.clear()
+
+    def _due(self, key: str, born: float) -> None:
+        entry = None if self._closed else self._store.get(key)
+        if entry is None or entry.born != born or self._resolver.now() - entry.used > USED:
+            return  # gone, renewed meanwhile (and due again by that), or of no use to anybody
+        if self._resolver.now() < entry.retry_at:
+            self.kept(entry)
+        else:
+            self.soon([entry])
+
+    def _next(self) -> None:
+        while self._queue and self._running < AT_ONCE:
+            key = self._queue.popleft()
+            entry = self._store.get(key)
+            if entry is not None and self._resolver.refresh(entry, partial(self._over, entry)):
+                self._running += 1
+            else:
+                self._queued.discard(key)
+
+    def _over(self, entry: Entry) -> None:
+        self._running -= 1
+        self._queued.discard(entry.key)
+        if self._store.get(entry.key) is entry and entry.failures:  # it failed: its pace goes on all the same
+            self.kept(entry)
+        self._next()
+
+
+def _pace(entry: Entry) -> float | None:
+    if entry.origin is None:
+        return None
+    call, _ = cast("tuple[Call, object]", entry.origin)
+    return call.policy.cache.pull
