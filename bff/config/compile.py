@@ -27,6 +27,7 @@ _FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REFERENCE: Final = re.compile(r"\{([^{}]*)\}")
 _PARAM: Final = re.compile(r"[a-z][a-z0-9_]*")
+_FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 class Misfit(ValueError):
@@ -191,6 +192,15 @@ def parse_pattern(text: str) -> Pattern:
         if not _PARAM.fullmatch(name):
             raise ValueError(f"{{{name}}} is no reference; write the name of a parameter, such as {{page}}")
     return tuple(Ref("param", piece) if index % 2 else piece for index, piece in enumerate(pieces))
+
+
+def parse_event_tag(text: str) -> Pattern:
+    """A tag with references to an event's data: `course:{catalog_info.course_key}`."""
+    pieces = _REFERENCE.split(text)
+    fields = pieces[1::2]
+    if not text or any("{" in piece or "}" in piece for piece in pieces[::2]) or not all(map(_FIELD.fullmatch, fields)):
+        raise ValueError(f"{text!r} is not a tag; write text and {{field.of.the.data}}")
+    return tuple(Ref("field", piece) if index % 2 else piece for index, piece in enumerate(pieces))
 
 
 def references(pattern: Pattern) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Knows files and variables; the keys themselves are in `options`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from bff.rules.policy import CLAMPED_KINDS, KEYS
 __all__ = ["DEFAULT", "Settings", "read_settings"]
 
 DEFAULT: Final = Path("bff.yaml")
+BUSES: Final = "bff.events"  # the group of entry points that read event buses, named by their URLs' schemes
 
 
 def read_settings(path: Path | None, *, env: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
@@ -56,6 +58,11 @@ def _check(settings: Settings, places: Environment, folder: Path) -> list[Findin
         if KEYS[key].kind not in CLAMPED_KINDS:
             message = f"{key} has no ceiling; leave it out, or write it under policy or overrides"
             found.append(finding(places, ("ceilings", key), "bad-value", message))
+    bus = settings.events.bus
+    if bus and urlsplit(bus).scheme not in entry_points(group=BUSES).names:
+        known = ", ".join(f"{name}://" for name in sorted(entry_points(group=BUSES).names))
+        message = f"nothing here reads {urlsplit(bus).scheme or bus}://; write one of {known}"
+        found.append(finding(places, ("events", "bus"), "unknown-bus", message))
     if settings.cors.credentials and "*" in settings.cors.origins:
         message = "any origin could read what is somebody's own; name the origins, or leave out credentials"
         found.append(finding(places, ("cors", "origins"), "bad-value", message))

@@ -13,6 +13,8 @@ SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 
 """Prometheus' customary bounds, and 2.0: the default deadline of a page."""
 AGES: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0)
 """For staleness, which is measured in the time scale of `max_stale`."""
+BEHIND: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 3600.0)
+"""For how late events are acted on: milliseconds as a rule, an hour after an outage."""
 LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -72,3 +74,13 @@ class ContextCounts:
     def __init__(self) -> None:
         self.statuses: dict[str, int] = {}
         self.inflight = 0
+
+
+class EventCounts:
+    """Events by type and what became of them, and how long after they occurred they were acted on."""
+
+    __slots__ = ("lag", "results")
+
+    def __init__(self) -> None:
+        self.results: dict[tuple[str, str], int] = {}
+        self.lag = Histogram(BEHIND)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from bff.gateway.asking import exchanged
 from bff.gateway.problems import Answer, problem
 from bff.gateway.problems import Fields as Head
-from bff.gateway.request import accepts_html
+from bff.gateway.request import accepts_html, cross_site
 from bff.gateway.tasks import task_location
 from bff.model import Ask, Failure, Fetch, Reason, Reply, Telemetry
 from bff.page.call import Call, Visit
@@ -59,7 +58,7 @@ class Posts:
         method, html = scope["method"], accepts_html(scope)
         if method not in _METHODS:
             return problem(405, f"{method} is not possible here.", html=html, headers=[(b"allow", b"GET, HEAD, POST")])
-        if not cross and _cross_site(visit.headers):
+        if not cross and cross_site(visit.headers):
             return problem(403, "This request was made by another site.", html=html)
         try:
             body = await _body(receive, call.policy.max_body)
@@ -138,15 +137,6 @@ def _lines(call: Call, visit: Visit) -> bytes:
         if name not in named and (name in _PASSED_ON or name.startswith("hx-"))
     ]
     return b"%buser-agent: bff\r\n%b%b" % ("".join(own).encode("latin-1"), sent, visit.trace)
-
-
-def _cross_site(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that another site made this request (Fetch Metadata, else Origin against Host)."""
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site not in ("same-origin", "none")
-    origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
 async def _body(receive: Receive, limit: int) -> bytes | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from bff.gateway.counts import LAGS, ContextCounts, FragmentCounts, Histogram, PageCounts
+from bff.gateway.counts import LAGS, ContextCounts, EventCounts, FragmentCounts, Histogram, PageCounts
 
 if TYPE_CHECKING:
     from bff.gateway.logs import Log
@@ -49,6 +49,7 @@ class Counters:
         self._contexts: dict[str, ContextCounts] = {}
         self._evictions: dict[str, int] = {}
         self._shed: dict[str, int] = {}
+        self._events = EventCounts()
         self._lag = Histogram(LAGS)
         self._beat: asyncio.TimerHandle | None = None
         self._registry = CollectorRegistry()
@@ -102,6 +103,15 @@ class Counters:
     def shed(self, limit: str) -> None:
         self._shed[limit] = self._shed.get(limit, 0) + 1
 
+    # --- events.consumer.Counts ---------------------------------------------------------------------------------------
+
+    def event(self, type: str, result: str) -> None:  # noqa: A002 - the metric's label
+        key = (type, result)
+        self._events.results[key] = self._events.results.get(key, 0) + 1
+
+    def event_lag(self, seconds: float) -> None:
+        self._events.lag.observe(seconds)
+
     def _fragment(self, name: str) -> FragmentCounts:
         counts = self._fragments.get(name)
         if counts is None:
@@ -144,6 +154,7 @@ class Counters:
         yield from self._fragment_metrics()
         yield from self._context_metrics()
         yield from self._store_metrics()
+        yield from self._event_metrics()
         yield from self._process_metrics()
 
     def _page_metrics(self) -> Iterator[Metric]:
@@ -212,6 +223,17 @@ class Counters:
         for reason, count in self._evictions.items():
             evictions.add_metric([reason], count)
         yield evictions
+
+    def _event_metrics(self) -> Iterator[Metric]:
+        events = CounterMetricFamily(
+            "bff_events", "Events of the bus and the webhook, by what became of them.", labels=["type", "result"]
+        )
+        for (type_, result), count in self._events.results.items():
+            events.add_metric([type_, result], count)
+        yield events
+        lag = HistogramMetricFamily("bff_events_lag_seconds", "From an event to the entries it concerns being purged.")
+        lag.add_metric([], self._events.lag.cumulated(), self._events.lag.sum)
+        yield lag
 
     def _process_metrics(self) -> Iterator[Metric]:
         shed = CounterMetricFamily(
