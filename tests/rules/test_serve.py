@@ -128,7 +128,7 @@ def test_lifetimes_where_the_upstream_is_silent() -> None:
         (500, Answer.ERROR),
         (503, Answer.ERROR),
         (206, Answer.ERROR),
-        (202, Answer.ERROR),
+        (202, Answer.ACCEPTED),
         (304, Answer.ERROR),
     ],
 )
