@@ -4,10 +4,11 @@ PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, ensurepip, venv; sys.exit(sys
 VENV := .venv
 BIN := $(VENV)/bin
 DEBIAN := chromium firefox-esr fonts-dejavu-core libatomic1 # the last for the browsers' driver
+SERVERS := redis-server # a real one, for the store and the events
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-unit test-browser test-lowest bench fmt docs constraints browsers clean
+.PHONY: help demo test lint test-unit test-browser test-lowest bench fmt docs constraints browsers servers .servers clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -25,7 +26,7 @@ lint: $(VENV)/.dev ## ruff and mypy
 	@echo "── types: mypy --strict"
 	@$(BIN)/mypy
 
-test-unit: $(VENV)/.dev ## pytest without browsers; coverage of branches at least 95 %
+test-unit: $(VENV)/.dev servers ## pytest without browsers; coverage of branches at least 95 %
 	@echo "── tests: units, sockets, documents, the wheel"
 	@$(BIN)/pytest -m "not browser" --cov --cov-report=term --cov-fail-under=95
 
@@ -84,10 +85,21 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,.[dev])
 	@touch $(VENV)/.demo
 
-browsers:
-	@missing=""; for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+# $(call debian,PACKAGES,WHAT FOR): what is missing is installed by root, and named to anybody else.
+define debian
+	@missing=""; for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" != 0 ]; then echo "error: the browser tests need Debian's packages: sudo apt-get install$$missing" >&2; exit 1; fi; \
+	if [ "$$(id -u)" != 0 ]; then echo "error: the $(2) tests need Debian's packages: sudo apt-get install$$missing" >&2; exit 1; fi; \
 	echo "── installing$$missing"; export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive; \
 	{ apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; } >$(VENV)/apt.log 2>&1 </dev/null || \
 	{ tail -n 20 $(VENV)/apt.log >&2; echo "error: could not install$$missing; the lines above say why" >&2; exit 1; }
+endef
+
+browsers:
+	$(call debian,$(DEBIAN),browser)
+
+servers: | $(BIN)/python
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || $(MAKE) --no-print-directory .servers
+
+.servers:
+	$(call debian,$(SERVERS),unit)
