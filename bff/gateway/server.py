@@ -170,11 +170,13 @@ def run(
     ready: Callable[[str], object] | None = None,
     dev: bool = False,
     listener: socket.socket | None = None,
+    beside: tuple[App, socket.socket] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; SIGHUP calls `on_reload`; a second signal ends at once.
 
     `telemetry` counts what is shed, and the loop's lag. `ready` is told the URL once connections are accepted; with `dev`, leaving takes at most a second.
-    `listener` is a socket that listens already, where several processes share one. Raises `SystemExit`: 2 where the address cannot be had, 1 where the application does not start, 128 + the signal's number
+    `listener` is a socket that listens already, where several processes share one; `beside` another application on a socket of
+    its own, which answers until the first has drained. Raises `SystemExit`: 2 where the address cannot be had, 1 where the application does not start, 128 + the signal's number
     after a second signal.
     """
     process = _Process(
@@ -185,6 +187,7 @@ def run(
         on_reload=on_reload,
         ready=ready,
         within=1.0 if dev else None,
+        beside=beside,
     )
     listener = listener or opened(settings.listen, bind)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -215,6 +218,7 @@ class _Process:
         on_reload: Callable[[], object] | None,
         ready: Callable[[str], object] | None,
         within: float | None,
+        beside: tuple[App, socket.socket] | None,
     ) -> None:
         self._app = app
         self._settings = settings
@@ -223,6 +227,7 @@ class _Process:
         self._reload = on_reload
         self._ready = ready
         self._within = within
+        self._beside = beside
         self._code = 0
         self._first = asyncio.Event()
         self._second = asyncio.Event()
@@ -246,21 +251,33 @@ class _Process:
             state=lifespan.state,
         )
         await server.start(listener)
+        second = await self._second_server()
         if telemetry is not None:
             telemetry.start(asyncio.get_running_loop())
         if self._ready is not None:
             self._ready(url(listener))
         await self._first.wait()
-        await self._leave(server, lifespan)
+        await self._leave(server, second, lifespan)
         if telemetry is not None:
             telemetry.close()
         return self._code
 
-    async def _leave(self, server: Server, lifespan: LifespanOn) -> None:
+    async def _second_server(self) -> Server | None:
+        """The application beside the first one; any Host reaches it, for who reaches its port is known otherwise."""
+        if self._beside is None:
+            return None
+        app, listener = self._beside
+        server = Server(app, limits=self._settings.limits)
+        await server.start(listener)
+        return server
+
+    async def _leave(self, server: Server, second: Server | None, lifespan: LifespanOn) -> None:
         """Drain, then let the application end; a second signal cuts both short."""
 
         async def orderly() -> None:
             await server.leave(self._within)
+            if second is not None:  # it tells of the draining until there is nothing left to tell
+                await second.leave(1.0)
             await lifespan.shutdown()
 
         leaving = asyncio.ensure_future(orderly())
@@ -270,6 +287,8 @@ class _Process:
         if not leaving.done():
             leaving.cancel()
             await server.abort()
+            if second is not None:
+                await second.abort()
 
     def _listen_to_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,232 @@
+"""`/_bff/admin/…`: what operators and teams may do to a running gateway, by whom, and the record of what they did.
+
+Every answer is JSON; every error a problem document (RFC 9457). Nothing here is for browsers of other sites.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Final, Literal, cast
+
+from starlette.requests import Request
+
+from bff.config.options import Admin as Options
+from bff.gateway.logs import Log
+from bff.gateway.problems import Answer, problem
+from bff.gateway.request import cross_site
+from bff.gateway.webhook import read_body
+from bff.model import Clock, Purge
+from bff.registry import World
+from bff.rules.policy import suggestion
+
+Purging = Callable[[Purge], Awaitable[int]]
+"""`await purging(purge)`: carried out in every tier and told to all workers and machines; how many entries it met here."""
+Status = Callable[[], Mapping[str, Any]]
+"""What is to be said of the store and of the events; JSON."""
+
+LARGEST: Final = 1 << 16  # bytes of a request's body
+RECENT: Final = 100  # actions that the status shows
+OPERATOR: Final = "operator"  # who shows `admin.token`
+
+_KINDS: Final = ("tag", "fragment", "context", "all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bearer:
+    """Who asks; `scope`: the contexts it may act on, None: all of them."""
+
+    name: str
+    scope: frozenset[str] | None = None
+
+    def may(self, context: str) -> bool:
+        return self.scope is None or context in self.scope
+
+
+class Refused(Exception):
+    """The request cannot be carried out: a status and a sentence that says what to do."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class Tokens:
+    """The configured tokens; only digests of one length are compared, all of them, in constant time."""
+
+    def __init__(self, options: Options) -> None:
+        self._known = [(_digest(options.token), Bearer(name=OPERATOR))] if options.token else []
+        for name, each in options.tokens.items():
+            scope = None if "*" in each.scope else frozenset(each.scope)
+            self._known.append((_digest(each.token), Bearer(name=name, scope=scope)))
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def bearer(self, authorization: str) -> Bearer | None:
+        """Who shows this Authorization header's token; None: nobody whom we know."""
+        scheme, _, token = authorization.partition(" ")
+        given = _digest(token.strip())
+        matching = [bearer for digest, bearer in self._known if hmac.compare_digest(digest, given)]
+        return matching[0] if matching and scheme.lower() == "bearer" else None
+
+
+class Admin:
+    """Answers `/_bff/admin/…`. `world()` are the registrations now; `wall` dates the record."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        world: Callable[[], World],
+        purging: Purging,
+        status: Status,
+        log: Log,
+        wall: Clock,
+    ) -> None:
+        self._tokens = Tokens(options)
+        self._world = world
+        self._purging = purging
+        self._status = status
+        self._log = log
+        self._wall = wall
+        self._recent: deque[Mapping[str, Any]] = deque(maxlen=RECENT)
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer to a request below `/_bff/admin/`; who asks is settled before anything else is."""
+        if not self._tokens:
+            return problem(404, "There is nothing at this address.", html=False)
+        if cross_site(request.headers):
+            return problem(403, "This request was made by another site.", html=False)
+        bearer = self._tokens.bearer(request.headers.get("authorization", ""))
+        if bearer is None:
+            detail = "Show a token that is configured under admin: Authorization: Bearer …"
+            return problem(401, detail, html=False, headers=[(b"www-authenticate", b'Bearer realm="bff"')])
+        try:
+            return await self._answer(request, bearer)
+        except Refused as refused:
+            if request.method == "POST":
+                self._note(bearer, request.path_params["what"], refused=str(refused))
+            return problem(refused.status, str(refused), html=False)
+
+    async def _answer(self, request: Request, bearer: Bearer) -> Answer:
+        match request.path_params["what"], request.method:
+            case "status", "GET" | "HEAD":
+                return _json(self._told(bearer))
+            case "purge", "POST":
+                return _json(await self._purge(await _body(request), bearer))
+            case "status" | "purge" as what, _:
+                allow = b"POST" if what == "purge" else b"GET, HEAD"
+                return problem(405, f"{what} takes {allow.decode()}.", html=False, headers=[(b"allow", allow)])
+            case _:
+                raise Refused(404, "There is nothing at this address; there are status and purge.")
+
+    # --- status -------------------------------------------------------------------------------------------------------
+
+    def _told(self, bearer: Bearer) -> dict[str, Any]:
+        """What there is and how it is, as far as the bearer's scope reaches."""
+        world = self._world()
+        contexts = [
+            {
+                "name": name,
+                "owner": world.contexts[name].owner if name in world.contexts else "",
+                "loaded": good,
+                "events": [each.type for each in world.contexts[name].events] if name in world.contexts else [],
+            }
+            for name, good in world.loaded.items()
+            if bearer.may(name)
+        ]
+        fragments = [
+            {"name": each.name, "owner": each.owner, "state": each.policy.state, "private": each.private}
+            for each in world.fragments.values()
+            if bearer.may(each.context)
+        ]
+        recent = [entry for entry in self._recent if bearer.scope is None or entry["who"] == bearer.name]
+        return {"contexts": contexts, "fragments": fragments, **self._status(), "actions": recent[::-1]}
+
+    # --- purge --------------------------------------------------------------------------------------------------------
+
+    async def _purge(self, told: Mapping[str, Any], bearer: Bearer) -> dict[str, Any]:
+        kind, value, soft = _asked(told)
+        self._check(kind, value, bearer)
+        if kind == "tag" and bearer.scope is not None:
+            purges = [Purge(kind=kind, value=value, soft=soft, context=each) for each in sorted(bearer.scope)]
+        else:
+            purges = [Purge(kind=kind, value=value, soft=soft)]
+        entries = sum([await self._purging(each) for each in purges])
+        self._note(bearer, "purge", kind=kind, value=value, soft=soft, entries=entries)
+        return {"entries": entries, "kind": kind, "value": value, "soft": soft}
+
+    def _check(self, kind: str, value: str, bearer: Bearer) -> None:
+        """Whether it may, and whether there is such a thing: in this order, so that nobody learns names by asking."""
+        context = value.partition("/")[0]
+        if kind == "all" and bearer.scope is not None:
+            raise Refused(403, f"all is beyond the scope of {bearer.name}; purge context by context")
+        if kind in ("fragment", "context") and not bearer.may(context):
+            raise Refused(403, f"{value} is beyond the scope of {bearer.name}")
+        world = self._world()
+        contexts = [name for name in sorted(world.loaded) if bearer.may(name)]
+        fragments = [each.name for each in world.fragments.values() if bearer.may(each.context)]
+        known = {"context": contexts, "fragment": [*fragments, *(f"{name}/proxy" for name in contexts)]}
+        if kind in known and value not in known[kind]:
+            raise Refused(400, f"there is no {kind} {value}; {suggestion(value, known[kind])}")
+
+    # --- the record ---------------------------------------------------------------------------------------------------
+
+    def _note(self, bearer: Bearer, action: str, **what: Any) -> None:
+        """One line in the log and one in the status: who, what, with what effect."""
+        self._log.event("admin", who=bearer.name, action=action, **what)
+        time = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="seconds")
+        self._recent.append({"time": time, "who": bearer.name, "action": action, **what})
+
+
+def _asked(told: Mapping[str, Any]) -> tuple[Literal["tag", "fragment", "context", "all"], str, bool]:
+    """What is to be purged: exactly one kind, and nothing that is not understood."""
+    kinds = [kind for kind in _KINDS if kind in told]
+    strange = sorted(told.keys() - {*_KINDS, "soft"})
+    if strange or len(kinds) != 1:
+        wrong = f"{strange[0]!r} is unknown" if strange else f"{len(kinds)} things are named"
+        raise Refused(400, f'{wrong}; write one of {{"tag": …}}, {{"fragment": …}}, {{"context": …}}, {{"all": true}}')
+    kind, value, soft = kinds[0], told[kinds[0]], told.get("soft", False)
+    if not isinstance(soft, bool):
+        raise Refused(400, "soft must be true or false")
+    if kind == "all":
+        if value is not True:
+            raise Refused(400, "all must be true")
+        return "all", "", soft
+    if not isinstance(value, str) or not value:
+        raise Refused(400, f"{kind} must be a text")
+    return cast("Literal['tag', 'fragment', 'context']", kind), value, soft
+
+
+async def _body(request: Request) -> Mapping[str, Any]:
+    body = await read_body(request, LARGEST)
+    if body is None:
+        raise Refused(413, f"the body may have {LARGEST} bytes")
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise Refused(400, 'the body must be a JSON object, such as {"tag": "course:1"}')
+    return told
+
+
+def _json(data: Mapping[str, Any]) -> Answer:
+    body = json.dumps(data).encode()
+    fields = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    return Answer(200, fields, body)
+
+
+def _digest(token: str) -> bytes:
+    return blake2b(token.encode("utf-8", "replace"), digest_size=32).digest()

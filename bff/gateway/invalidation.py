@@ -1,0 +1,121 @@
+"""Everything that makes entries of the store count no longer, wired: the admin API, the webhook, the event bus."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bff.events.bus import Listener, opener
+from bff.events.consumer import Consumer
+from bff.gateway.admin import Admin
+from bff.gateway.webhook import Webhook
+from bff.model import Purge, Subscription
+from bff.page.refresh import Refresher
+from bff.page.resolve import Resolver
+from bff.store.memory import MemoryStore
+from bff.store.purger import Purger
+from bff.store.tier import Tier
+
+if TYPE_CHECKING:
+    from bff.gateway.app import Gateway
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invalidation:
+    """What hears of changes, and what carries them out."""
+
+    changes: Changes
+    purger: Purger
+    refresher: Refresher
+    admin: Admin
+    webhook: Webhook
+    listener: Listener | None
+
+    async def aclose(self) -> None:
+        """Begin nothing more, and end what is under way."""
+        self.refresher.close()
+        await self.purger.aclose()
+
+
+class Changes:
+    """Carries purges out: in the store's tiers, for flights that may bring what was purged, for browsers that are listening."""
+
+    def __init__(
+        self,
+        *,
+        store: MemoryStore,
+        resolver: Resolver,
+        purger: Purger,
+        refresher: Refresher,
+        heard: Callable[[Purge], None],
+    ) -> None:
+        self._store = store
+        self._resolver = resolver
+        self._purger = purger
+        self._refresher = refresher
+        self._heard = heard
+
+    async def purge(self, purge: Purge, refresh: bool) -> int:
+        """Purge, and where `refresh` is true fetch ahead what that has marked stale; how many entries it met here."""
+        self._resolver.forget(purge)
+        met = await self._purger(purge)
+        if refresh:
+            self._refresher.soon(self._store.matching(purge))
+        self._heard(purge)
+        return met
+
+
+def invalidate(
+    gateway: Gateway, *, store: MemoryStore, resolver: Resolver, tier: Tier | None, heard: Callable[[Purge], None]
+) -> Invalidation:
+    """Make what hears of changes, on the running loop; `heard` is told of each once it holds."""
+    settings, loop = gateway.settings, asyncio.get_running_loop()
+    purger = Purger(store, tier, clock=time.monotonic)
+    refresher = Refresher(resolver, store, loop.call_later)
+    changes = Changes(store=store, resolver=resolver, purger=purger, refresher=refresher, heard=heard)
+    consumer = Consumer(
+        subscriptions=partial(_subscriptions, gateway),
+        on_event=changes.purge,
+        counts=gateway.telemetry,
+        tell=gateway.log.event,
+        wall=time.time,
+    )
+    listener = _listener(gateway, consumer, tier)
+    admin = Admin(
+        settings.admin,
+        world=lambda: gateway.registry.world,
+        purging=lambda purge: changes.purge(purge, purge.soft),
+        status=partial(_status, gateway, store, listener),
+        log=gateway.log,
+        wall=time.time,
+    )
+    webhook = Webhook(consumer, settings.events.webhook_secret, wall=time.time)
+    return Invalidation(
+        changes=changes, purger=purger, refresher=refresher, admin=admin, webhook=webhook, listener=listener
+    )
+
+
+def _listener(gateway: Gateway, consumer: Consumer, tier: Tier | None) -> Listener | None:
+    """What reads the bus. Without a second tier nothing that is kept outlives this process: it reads on from now."""
+    events = gateway.settings.events
+    opened = opener(events.bus) if events.bus else None
+    if opened is None:
+        return None
+    return Listener(consumer, partial(opened, events.bus, events.prefix), positions=tier)
+
+
+def _subscriptions(gateway: Gateway) -> Iterable[Subscription]:
+    return [each for context in gateway.registry.world.contexts.values() for each in context.events]
+
+
+def _status(gateway: Gateway, store: MemoryStore, listener: Listener | None) -> Mapping[str, Any]:
+    events = gateway.settings.events
+    bus = {} if listener is None else {"connected": listener.connected, "positions": listener.positions}
+    return {
+        "store": {"tier": gateway.settings.store.partition(":")[0], "entries": store.entries, "bytes": store.bytes},
+        "events": {"bus": bus, "webhook": bool(events.webhook_secret)},
+    }
