@@ -24,6 +24,7 @@ def rules(world: World, ceilings: Mapping[str, object]) -> Iterator[Finding]:
     for linked in explain.slots(world, ceilings):
         yield from _budget(world, linked)
         yield from _inactive(world, linked)
+        yield from _click(world, linked)
         yield from _task(world, linked)
     for page in world.pages.values():
         yield from _deadline(world, page)
@@ -48,10 +49,7 @@ def _budget(world: World, linked: explain.Linked) -> Iterator[Finding]:
 def _inactive(world: World, linked: explain.Linked) -> Iterator[Finding]:
     """What a slot may say already, and no machinery of this version heeds."""
     slot = linked.slot
-    said = [name for name in ("refresh", "live", "more") if getattr(slot, name)]
-    said += [f'load="{slot.load}"'] if slot.load in ("visible", "click") else []
-    said += [key for key in slot.policy if key.startswith(INACTIVE_POLICY)]
-    for name in said:
+    for name in (key for key in slot.policy if key.startswith(INACTIVE_POLICY)):
         yield _finding(
             linked.page,
             world.places[f"shell:{linked.page.name}:{slot.index}"],
@@ -59,6 +57,21 @@ def _inactive(world: World, linked: explain.Linked) -> Iterator[Finding]:
             message=f"{name} on a slot of {slot.fragment} is not yet active",
             remedy="it is checked, and has no effect",
             severity="note",
+        )
+
+
+def _click(world: World, linked: explain.Linked) -> Iterator[Finding]:
+    """What is loaded by a click needs something that a keyboard reaches, too."""
+    slot = linked.slot
+    shown = b"".join(part for part in slot.placeholder if isinstance(part, bytes)).lower()
+    if slot.load == "click" and b"<a " not in shown and b"<button" not in shown:
+        yield _finding(
+            linked.page,
+            world.places[f"shell:{linked.page.name}:{slot.index}"],
+            code="click-target",
+            message=f"the slot of {slot.fragment} loads by a click, and its placeholder has nothing to press",
+            remedy="put a <button>, or a link to where the same is to be had, into the slot",
+            severity="warning",
         )
 
 

@@ -62,7 +62,7 @@ def test_a_service_is_one_contexts() -> None:
 @pytest.mark.parametrize(
     ("slot_", "codes"),
     [
-        ({"load": "click"}, []),
+        ({"load": "click", "placeholder": (b"<button>Export</button>",)}, []),
         ({"load": "none"}, []),
         ({}, ["starts-task"]),
         ({"load": "client"}, ["starts-task"]),
@@ -86,10 +86,7 @@ def test_defaults_are_fit() -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"refresh": "30s"}, ["refresh"]),
-        ({"live": True, "more": "click"}, ["live", "more"]),
-        ({"load": "visible"}, ['load="visible"']),
-        ({"load": "client"}, []),
+        ({"refresh": "30s", "live": True, "more": "click", "load": "visible"}, []),
         ({"policy": {"retry.extra": "0", "timeout.total": "1s"}}, ["retry.extra"]),
     ],
 )
@@ -98,3 +95,19 @@ def test_what_a_slot_says_in_vain_is_told(more: dict[str, Any], said: list[str])
     notes = found(world(built("shop", fragment("shop/lines"), page("shop/cart", lines))))
     assert [(each.code, each.severity) for each in notes] == [("not-yet-active", "note")] * len(said)
     assert [each.message.partition(" on a slot")[0] for each in notes] == said
+
+
+@pytest.mark.parametrize(
+    ("load", "placeholder", "codes"),
+    [
+        ("click", b"<p>Load the offers</p>", ["click-target"]),
+        ("click", b"", ["click-target"]),
+        ("click", b'<p><a href="/offers">Offers</a></p>', []),
+        ("click", b"<BUTTON>Load</BUTTON>", []),
+        ("visible", b"<p>Loading</p>", []),
+    ],
+)
+def test_what_is_clicked_can_be_reached_by_a_keyboard(load: str, placeholder: bytes, codes: list[str]) -> None:
+    lines = slot("shop/lines", load=load, placeholder=(placeholder,) if placeholder else ())
+    found_ = found(world(built("shop", fragment("shop/lines"), page("shop/cart", lines))))
+    assert [(each.code, each.severity) for each in found_] == [(code, "warning") for code in codes]

@@ -78,7 +78,8 @@ async def resolved(
 
 def answer(call: Call, result: Result, planner: Planner, scope: Mapping[str, Any]) -> Answer:
     """The endpoint's answer (contract §3): content with its outcome, the upstream's own 401, 403, 404 and 410, or why not."""
-    head: Fields = [(b"bff-outcome", result.outcome.value.encode()), (b"x-content-type-options", b"nosniff")]
+    head: Fields = [(b"bff-outcome", result.outcome.value.encode()), (b"bff-reason", result.reason.value.encode())]
+    head.append((b"x-content-type-options", b"nosniff"))
     if result.status in _PASSED and result.outcome is Outcome.OMITTED:
         return problem(result.status, f"{call.fragment.name} answered {result.status}.", html=False, headers=head)
     if result.task:

@@ -10,6 +10,7 @@ from html import escape
 from typing import Final
 
 from bff.model import Hole, Markup, Slot
+from bff.units import duration
 
 CLOSE: Final = b"</bff-fragment>"
 MARK_END: Final = b"<?end>"
@@ -26,7 +27,7 @@ class Wrapper:
     loading: bytes  # the whole start tag of the placeholder
     fresh: bytes  # the whole start tag of an answer that did not come from the store
     load: bytes  # ` load="visible"` where the browser fetches it
-    more: bytes  # ` more="click"` where the list's next page is loaded in place
+    again: bool  # the browser may ask again, so it is always told where
 
     def open(
         self,
@@ -38,22 +39,24 @@ class Wrapper:
         task: str = "",
         following: str = "",
     ) -> bytes:
-        """The start tag for an outcome; `pending` carries where to fetch it, or the task that it waits for; `omitted` is
-        hidden; `following` is a list's next page.
+        """The start tag for an outcome; `src` is where to fetch it, `task` what `pending` waits for; `omitted` is hidden;
+        `following` is a list's next page.
         """
-        if state == "fresh" and age is None and not following:
+        if state == "fresh" and age is None and not following and not src:
             return self.fresh
         out = self.start + state.encode() + b'"'
         if age is not None:
             out += b' age="%d"' % age
+        if src:
+            out += b' src="' + escape(src).encode() + b'"'
         if state == "pending":
-            out += b' src="' + escape(src).encode() + b'"' + self.load
+            out += self.load
             if task:
                 out += b' task="' + escape(task).encode() + b'"'
             if retry_after is not None:
                 out += b' retry-after="%d"' % retry_after
         if following:
-            out += b' next="' + escape(following).encode() + b'"' + self.more
+            out += b' next="' + escape(following).encode() + b'"'
         if state == "omitted":
             out += b" hidden"
         return out + self.end
@@ -62,7 +65,7 @@ class Wrapper:
 def wrapper(slot: Slot, number: str) -> Wrapper:
     """The wrapper of a slot that is `number` on its page (`s2`)."""
     start = f'<bff-fragment name="{escape(slot.fragment)}" data-slot="{number}" state="'.encode()
-    end = f"{slot.attributes}>".encode()
+    end = f"{_moving(slot)}{slot.attributes}>".encode()
     load = b"" if slot.load == "stream" else f' load="{slot.load}"'.encode()
     return Wrapper(
         start=start,
@@ -70,8 +73,15 @@ def wrapper(slot: Slot, number: str) -> Wrapper:
         loading=start + b'loading" aria-busy="true"' + end,
         fresh=start + b'fresh"' + end,
         load=load,
-        more=f' more="{slot.more}"'.encode() if slot.more else b"",
+        again=bool(slot.refresh or slot.live),
     )
+
+
+def _moving(slot: Slot) -> str:
+    """What the browser heeds once the slot is there, in all its states; `refresh` in seconds."""
+    more = f' more="{slot.more}"' if slot.more else ""
+    refresh = f' refresh="{duration(slot.refresh):g}s"' if slot.refresh else ""
+    return f"{more}{refresh}{' live' if slot.live else ''}"
 
 
 def mark(number: str, suffix: str) -> bytes:

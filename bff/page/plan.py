@@ -22,7 +22,8 @@ from bff.rules.pages import address
 from bff.rules.policy import merge, parse
 
 REMEMBERED: Final = 4096
-MODULE: Final = b'<script type="module" async src="/_bff/static/bff.js"></script>'
+MODULE: Final = (b'<script type="module" async src="/_bff/static/bff.js" nonce="', NONCE, b'"></script>')
+"""The nonce is for what it inserts: the scripts and styles of fragments that arrive after the page."""
 _CORE: Final = ("primary", "core")
 _BY_HAND: Final = ("click", "none")
 
@@ -351,7 +352,13 @@ def _head(slots: tuple[SlotPlan, ...]) -> list[Part]:
         if each.slot.wrap and (each.slot.reserve or (each.fragment is not None and each.fragment.reserve))
     ]
     out: list[Part] = [b'<style nonce="', NONCE, f'">{"".join(rules)}</style>'.encode()] if rules else []
-    return [*out, MODULE] if any(not each.core and each.slot.wrap for each in slots) else out
+    return [*out, *MODULE] if any(_late(each) for each in slots) else out
+
+
+def _late(plan: SlotPlan) -> bool:
+    """Whether anything of a slot may reach the browser after its place."""
+    slot = plan.slot
+    return slot.wrap and (not plan.core or bool(slot.refresh or slot.live or slot.more))
 
 
 def _joined(parts: list[Part]) -> tuple[Part, ...]:

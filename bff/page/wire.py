@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from bff.markup.patch import CLOSE, MARK_END, PATCH_END, bare, link, mark, patch, sandbox
-from bff.model import Clock, Hole, Markup, Outcome, Result, Slot
+from bff.model import Clock, Hole, Markup, Outcome, Reason, Result, Slot
 from bff.page.compose import Composition, Running
 from bff.page.lists import onward
 from bff.upstream.sources.content import rfc3339
@@ -148,7 +148,8 @@ class HtmlWriter:
         """The slot's element with what it became; without a wrapper, what it became alone."""
         plan, out = running.plan, self._out
         if plan.slot.wrap:
-            src = running.call.src if running.call is not None and result.outcome is Outcome.PENDING else ""
+            asked = result.outcome is Outcome.PENDING or (plan.wrapper.again and result.reason is not Reason.WHEN)
+            src = running.call.src if running.call is not None and asked else ""
             out.append(
                 plan.wrapper.open(
                     result.outcome.value,

@@ -45,3 +45,15 @@ def test_bare_markup_has_no_nonce() -> None:
         flat=None,
     )
     assert bare(markup) == [b'<b>"</b><script', b">1</script><style", b"></style>", inner, b"!"]
+
+
+def test_what_may_be_asked_for_again_says_where_in_all_its_states() -> None:
+    moving = wrapper(slot(3, "shop/price", attributes=' id="p"', refresh="1.5m", live=True, more="click"), "s3")
+    assert moving.again
+    assert not WRAPPER.again
+    kept = b' more="click" refresh="90s" live id="p">'
+    assert moving.fresh.endswith(b'state="fresh"' + kept)
+    assert moving.loading.endswith(b'aria-busy="true"' + kept)
+    assert moving.open("fresh", src="/x").endswith(b'state="fresh" src="/x"' + kept)
+    assert moving.open("stale", age=2.0, src="/x").endswith(b'state="stale" age="2" src="/x"' + kept)
+    assert moving.open("omitted", src="/x").endswith(b'state="omitted" src="/x" hidden' + kept)

@@ -114,6 +114,23 @@ def test_outcomes_show_in_the_wrapper() -> None:
     assert b'data-slot="s1" state="pending" src="/_bff/fragments/shop/a">wait</bff-fragment>' in out
 
 
+def test_a_slot_that_is_asked_for_again_says_where_unless_it_is_not_for_this_reader() -> None:
+    mine = slot(2, "shop/b", live=True, when="authenticated")
+    world = World(page(document(slot(1, "shop/a", refresh="30s"), mine)), fragments=ALL)
+    _, writer = begun(world)
+    out = writer.advance()
+    world.upstreams.to("/a").reply(b"A")
+    out += writer.advance()
+    assert b'data-slot="s1" state="fresh" src="/_bff/fragments/shop/a" refresh="30s">A</bff-fragment>' in out
+    assert b'data-slot="s2" state="omitted" hidden live></bff-fragment>' in out
+
+
+def test_a_list_that_goes_on_brings_the_module_even_where_nothing_else_is_late() -> None:
+    world = World(page(document(slot(1, "shop/a", kind="core", more="click"))), fragments=ALL)
+    _, writer = begun(world)
+    assert b"/_bff/static/bff.js" in writer.advance()
+
+
 def test_the_primarys_own_head_elements_replace_the_shells() -> None:
     shell = page(
         document(slot(1, "shop/a", kind="primary")),
@@ -152,7 +169,7 @@ def test_reserved_heights_stand_in_one_style_and_the_module_is_there_where_somet
         b'<style nonce="N0">bff-fragment[data-slot=s1]:not([hidden]){display:flow-root;min-height:120px}</style>' in out
     )
     assert out.count(b"<style") == 1
-    assert b'<script type="module" async src="/_bff/static/bff.js"></script></head>' in out
+    assert b'<script type="module" async src="/_bff/static/bff.js" nonce="N0"></script></head>' in out
     _, writer = begun(World(page(document(slot(1, "shop/a", kind="core"))), fragments=ALL))
     assert b"bff.js" not in writer.advance()
 
