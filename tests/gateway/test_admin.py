@@ -1,0 +1,266 @@
+"""The operators' API: who may, what it does, what is on record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bff.config.options import Admin as Options
+from bff.gateway.admin import LARGEST, RECENT, Admin
+from bff.gateway.logs import Log
+from bff.model import Purge
+from tests.worlds import built, fragment, world
+
+pytestmark = pytest.mark.anyio
+
+OPERATOR = {"authorization": "Bearer operators-own"}
+TEAM = {"authorization": "Bearer team-discovery"}
+OPTIONS = {
+    "token": "operators-own",
+    "tokens": {
+        "discovery": {"token": "team-discovery", "scope": ["discovery", "site"]},
+        "robot": {"token": "robots-token", "scope": "*"},
+    },
+}
+WORLD = world(
+    built("discovery", fragment("discovery/card"), fragment("discovery/list")),
+    built("ecommerce", fragment("ecommerce/lines")),
+)
+
+
+class Desk:
+    """The API with what it was made to do."""
+
+    def __init__(self, options: dict[str, Any] | None = None) -> None:
+        self.purges: list[Purge] = []
+        self.written: list[bytes] = []
+        self.log = Log(write=self.written.append, clock=lambda: 60.0)
+        self.admin = Admin(
+            Options.model_validate(OPTIONS if options is None else options),
+            world=lambda: WORLD,
+            purging=self._purge,
+            status=lambda: {"store": {"entries": 7}},
+            log=self.log,
+            wall=lambda: 0.0,
+        )
+
+    async def _purge(self, purge: Purge) -> int:
+        self.purges.append(purge)
+        return 3
+
+    def lines(self) -> list[dict[str, Any]]:
+        self.log.flush()
+        return [json.loads(line) for line in b"".join(self.written).splitlines()]
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx2.AsyncClient]:
+        async def answer(request: Request) -> Response:
+            answered = await self.admin.answer(request)
+            response = Response(answered.body, answered.status)
+            response.raw_headers = list(answered.headers)
+            return response
+
+        methods = ["GET", "HEAD", "POST", "PUT", "DELETE"]
+        app = Starlette(routes=[Route("/_bff/admin/{what:path}", answer, methods=methods)])
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://bff.example") as client:
+            yield client
+
+    async def purge(self, body: object, headers: dict[str, str] = OPERATOR) -> httpx2.Response:
+        async with self.client() as client:
+            return await client.post("/_bff/admin/purge", json=body, headers=headers)
+
+
+# --- who may ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["status", "purge", "nothing"])
+async def test_without_a_token_there_is_no_admin(path: str) -> None:
+    async with Desk({}).client() as client:
+        for headers in ({}, OPERATOR, {"authorization": "Bearer "}):
+            assert (await client.get(f"/_bff/admin/{path}", headers=headers)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Bearer operators-ow",
+        "Bearer operators-own2",
+        "Basic operators-own",
+        "operators-own",
+    ],
+)
+async def test_a_wrong_token_is_nobody(shown: str) -> None:
+    async with Desk().client() as client:
+        answer = await client.get("/_bff/admin/status", headers={"authorization": shown} if shown else {})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert (await client.get("/_bff/admin/nothing")).status_code == 401, "nobody learns what there is"
+
+
+@pytest.mark.parametrize("shown", ["Bearer operators-own", "bearer  operators-own", "Bearer robots-token"])
+async def test_a_right_token_is_somebody(shown: str) -> None:
+    async with Desk().client() as client:
+        assert (await client.get("/_bff/admin/status", headers={"authorization": shown})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", [{"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, {"origin": "https://evil.example"}]
+)
+async def test_another_site_may_nothing(header: dict[str, str]) -> None:
+    desk = Desk()
+    answer = await desk.purge({"all": True}, OPERATOR | header)
+    assert answer.status_code == 403
+    assert not desk.purges
+    assert (await desk.purge({"all": True}, OPERATOR | {"origin": "http://bff.example"})).status_code == 200
+
+
+# --- purge ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ({"tag": "course:1"}, Purge(kind="tag", value="course:1")),
+        ({"tag": "course:1", "soft": True}, Purge(kind="tag", value="course:1", soft=True)),
+        ({"fragment": "discovery/card"}, Purge(kind="fragment", value="discovery/card")),
+        ({"fragment": "discovery/proxy"}, Purge(kind="fragment", value="discovery/proxy")),
+        ({"context": "ecommerce", "soft": False}, Purge(kind="context", value="ecommerce")),
+        ({"all": True}, Purge(kind="all")),
+    ],
+)
+async def test_a_purge_is_carried_out_and_recorded(body: dict[str, object], wanted: Purge) -> None:
+    desk = Desk()
+    answer = await desk.purge(body)
+    assert answer.status_code == 200
+    told = {"kind": wanted.kind, "value": wanted.value, "soft": wanted.soft, "entries": 3}
+    assert answer.json() == told
+    assert desk.purges == [wanted]
+    line = {"time": "1970-01-01T00:01:00.000Z", "level": "info", "event": "admin", "who": "operator", "action": "purge"}
+    assert desk.lines() == [line | told]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({}, "0 things are named"),
+        ({"tag": "a", "all": True}, "2 things are named"),
+        ({"tag": "a", "hard": True}, "'hard' is unknown"),
+        ({"tag": ""}, "tag must be a text"),
+        ({"tag": ["a"]}, "tag must be a text"),
+        ({"all": False}, "all must be true"),
+        ({"tag": "a", "soft": "yes"}, "soft must be true or false"),
+        ({"context": "discvery"}, "did you mean 'discovery'?"),
+        ({"fragment": "discovery/crad"}, "did you mean 'discovery/card'?"),
+        (["tag"], "must be a JSON object"),
+    ],
+)
+async def test_what_is_not_understood_is_told_and_does_nothing(body: object, why: str) -> None:
+    desk = Desk()
+    answer = await desk.purge(body)
+    assert answer.status_code == 400
+    assert why in answer.json()["detail"]
+    assert not desk.purges
+    assert desk.lines()[0]["refused"] == answer.json()["detail"]
+
+
+async def test_bodies_that_are_none() -> None:
+    async with Desk().client() as client:
+        for body, status in ((b"", 400), (b"{", 400), (b"\xff", 400), (b" " * (LARGEST + 1), 413)):
+            answer = await client.post("/_bff/admin/purge", content=body, headers=OPERATOR)
+            assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"all": True},
+        {"context": "ecommerce"},
+        {"fragment": "ecommerce/lines"},
+        {"context": "no-such"},
+        {"fragment": "x"},
+    ],
+)
+async def test_a_team_may_nothing_beyond_its_scope(body: dict[str, object]) -> None:
+    desk = Desk()
+    answer = await desk.purge(body, TEAM)
+    assert answer.status_code == 403
+    assert "discovery" in answer.json()["detail"]
+    assert not desk.purges
+    assert desk.lines()[0]["who"] == "discovery"
+
+
+async def test_a_teams_tag_is_confined_to_its_contexts() -> None:
+    desk = Desk()
+    answer = await desk.purge({"tag": "course:1"}, TEAM)
+    assert answer.json()["entries"] == 6
+    assert desk.purges == [Purge(kind="tag", value="course:1", context=name) for name in ("discovery", "site")]
+
+
+async def test_a_teams_mistakes_tell_nothing_of_others() -> None:
+    answer = await Desk().purge({"fragment": "discovery/lines"}, TEAM)
+    assert answer.status_code == 400
+    assert "ecommerce" not in answer.text
+
+
+@pytest.mark.parametrize(("method", "path", "allow"), [("GET", "purge", "POST"), ("POST", "status", "GET, HEAD")])
+async def test_methods(method: str, path: str, allow: str) -> None:
+    async with Desk().client() as client:
+        answer = await client.request(method, f"/_bff/admin/{path}", headers=OPERATOR)
+        assert answer.status_code == 405
+        assert answer.headers["allow"] == allow
+        assert (await client.get("/_bff/admin/nothing", headers=OPERATOR)).status_code == 404
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_status_says_what_there_is() -> None:
+    desk = Desk()
+    await desk.purge({"all": True})
+    await desk.purge({"tag": "a"}, TEAM)
+    async with desk.client() as client:
+        told = (await client.get("/_bff/admin/status", headers=OPERATOR)).json()
+    assert [context["name"] for context in told["contexts"]] == ["discovery", "ecommerce"]
+    assert told["contexts"][0] == {"name": "discovery", "owner": "team-discovery", "loaded": True, "events": []}
+    assert [each["name"] for each in told["fragments"]] == ["discovery/card", "discovery/list", "ecommerce/lines"]
+    assert told["store"] == {"entries": 7}
+    assert [(action["who"], action["kind"]) for action in told["actions"]] == [
+        ("discovery", "tag"),
+        ("operator", "all"),
+    ]
+
+
+async def test_a_team_sees_its_own() -> None:
+    desk = Desk()
+    await desk.purge({"all": True})
+    await desk.purge({"tag": "a"}, TEAM)
+    async with desk.client() as client:
+        told = (await client.get("/_bff/admin/status", headers=TEAM)).json()
+    assert [context["name"] for context in told["contexts"]] == ["discovery"]
+    assert {each["name"].partition("/")[0] for each in told["fragments"]} == {"discovery"}
+    assert [action["who"] for action in told["actions"]] == ["discovery"]
+
+
+async def test_the_record_has_an_end() -> None:
+    desk = Desk()
+    async with desk.client() as client:
+        for number in range(RECENT + 5):
+            await client.post("/_bff/admin/purge", json={"tag": str(number)}, headers=OPERATOR)
+        told = (await client.get("/_bff/admin/status", headers=OPERATOR)).json()
+    assert len(told["actions"]) == RECENT
+    assert told["actions"][0]["value"] == str(RECENT + 4)
