@@ -1,4 +1,4 @@
-"""Writes docs/settings.md and docs/commands.md from what the program itself says: `make docs`.
+"""Writes docs/settings.md, docs/commands.md and docs/caching.md from what the program itself says: `make docs`.
 
 tests/test_docs.py fails where a file is not what this writes.
 """
@@ -16,7 +16,23 @@ import typer
 from bff import cli
 from bff.config.inactive import CONTEXT, OPERATOR, Row
 from bff.config.schema import context_schema, settings_schema
+from bff.rules import (
+    cachestatus,
+    control,
+    dates,
+    early,
+    freshness,
+    invalidation,
+    ranges,
+    reuse,
+    revalidation,
+    storing,
+    structured,
+    validators,
+    vary,
+)
 from bff.rules.policy import KEYS
+from bff.rules.rule import Rule
 from bff.units import show_duration, show_size
 
 HERE = Path(__file__).parent
@@ -194,8 +210,38 @@ def _default(node: JSON) -> str:
     return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
+# --- caching ----------------------------------------------------------------------------------------------------------
+
+RULES: Mapping[str, Sequence[Rule]] = {
+    "What is stored": (*storing.RULES, *control.RULES, *dates.RULES, *structured.RULES),
+    "How long it is fresh": freshness.RULES,
+    "When it is used": (*reuse.RULES, *vary.RULES),
+    "Asking whether it still holds": revalidation.RULES,
+    "Conditions and ranges": (*validators.RULES, *ranges.RULES),
+    "What makes it doubtful": invalidation.RULES,
+    "What an answer says of it": cachestatus.RULES,
+    "Spreading load": early.RULES,
+}
+
+
+def caching() -> str:
+    lines = [
+        "# Caching rules",
+        "",
+        "Written by `make docs` from the rules themselves, `bff/rules/`. Proxy routes keep whole HTTP answers by all of them, as a shared",
+        "cache does; fragments follow those on storing, freshness and stale windows. Beside each rule stands the test that proves it,",
+        "under `tests/rules/`.",
+        "",
+        "Left out, as RFC 9111 allows: answers to POST and partial answers are not stored, and partial ones not combined.",
+    ]
+    for title, rules in RULES.items():
+        rows = ((rule.section, rule.says, code(rule.proof)) for rule in rules)
+        lines += ["", f"## {title}", "", *table("section", "rule", "proof", rows=rows)]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    for name, text in (("settings.md", settings()), ("commands.md", commands())):
+    for name, text in (("settings.md", settings()), ("commands.md", commands()), ("caching.md", caching())):
         (HERE / name).write_text(text)
         print(f"wrote docs/{name}")
 
