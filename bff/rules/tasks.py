@@ -13,10 +13,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-from urllib.parse import unquote, urljoin, urlsplit
 
 from bff.model import Upstream
 from bff.rules.caching import Fields, text
+from bff.rules.within import within
 
 State = Literal["pending", "running", "succeeded", "failed", "canceled"]
 
@@ -39,30 +39,9 @@ def begun(found: Fields, body: bytes) -> str:
 
 
 def target(stated: str, asked: str, upstream: Upstream) -> str | None:
-    """The request target that a URL in an answer means, or None where it leaves the upstream.
-
-    `asked` is the target that the answer is to (RFC 3986 §5: relative references). What the gateway asks there is asked
-    with the visitor's forwarded credentials, so an origin, a base path or an encoded dot that differs is refused.
-    """
-    if not stated or any(not "!" <= char <= "~" or char == "\\" for char in stated):
-        return None
-    origin = f"{upstream.scheme}://{upstream.authority}"
-    try:
-        url = urlsplit(urljoin(origin + asked, stated))
-        port = url.port
-    except ValueError:
-        return None
-    here = upstream.scheme, upstream.host, upstream.port
-    if (url.scheme, url.hostname, port or _PORTS.get(url.scheme)) != here or "@" in url.netloc:
-        return None
-    path = url.path or "/"
-    if any(unquote(segment) in (".", "..") for segment in path.split("/")) or not path.startswith(f"{upstream.base}/"):
-        return None
-    made = path + (f"?{url.query}" if url.query else "")
-    return made if len(made) <= LONGEST else None
-
-
-_PORTS: Final = {"http": 80, "https": 443}
+    """What to ask for a job that a URL names, or None where that leaves the upstream or is too long for an id."""
+    found = within(stated, asked, upstream)
+    return found if found is None or len(found) <= LONGEST else None
 
 
 # --- what a job says --------------------------------------------------------------------------------------------------
@@ -176,11 +155,11 @@ class Signer:
 
     def __init__(self, secrets: Sequence[str | bytes]) -> None:
         """The first secret signs, all are believed: that is how they are rotated."""
-        self._secrets = [secret.encode() if isinstance(secret, str) else secret for secret in secrets]
+        self.secrets = [secret.encode() if isinstance(secret, str) else secret for secret in secrets]
 
     def sign(self, task: Task, principal: str | None) -> str:
         said = json.dumps([task.name, task.target, task.until], separators=(",", ":")).encode()
-        return f"{_text(said)}.{_text(_mac(self._secrets[0], said, principal))}"
+        return f"{_text(said)}.{_text(_mac(self.secrets[0], said, principal))}"
 
     def read(self, signed: str, principal: str | None, wall: float) -> Task | None:
         """The task of an id; None for one that is forged, another principal's, or over."""
@@ -189,7 +168,7 @@ class Signer:
             payload, given = _bytes(said), _bytes(mac)
         except (binascii.Error, ValueError):
             return None
-        if not any(hmac.compare_digest(_mac(each, payload, principal), given) for each in self._secrets):
+        if not any(hmac.compare_digest(_mac(each, payload, principal), given) for each in self.secrets):
             return None
         name, where, until = json.loads(payload)
         return Task(name=name, target=where, until=until) if wall < until else None
