@@ -109,7 +109,10 @@ class Follower:
     async def purge(self, purge: Purge) -> bool:
         """Write a purge now, or as soon as that is possible; whether it is written."""
         text = self._ledger.owe(purge)
-        return self.reached and await self._write(text)
+        if not self.reached:
+            self._failed("away")
+            return False
+        return await self._write(text)
 
     async def _write(self, text: str) -> bool:
         """Afterwards the log is looked at, so that what is fetched from now on counts as later than the purge."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -18,6 +19,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from bff.store.follower import Away
 
 Command = tuple[str | bytes | int | float, ...]
+Asked = tuple[tuple[Command, ...], asyncio.Future[list[Any]]]
 
 WAITING: Final = 1024  # commands that wait at most; what comes beyond is not worth waiting for
 AT_ONCE: Final = 64
@@ -36,7 +38,7 @@ class Lane:
             retry=Retry(NoBackoff(), 0),
             max_connections=1,
         )
-        self._waiting: deque[tuple[tuple[Command, ...], asyncio.Future[list[Any]]]] = deque()
+        self._waiting: deque[Asked] = deque()
         self._task: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
@@ -66,20 +68,27 @@ class Lane:
 
     async def _run(self) -> None:
         """Send what waits until nothing does."""
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-            batch = [(commands, future) for commands, future in batch if not future.done()]
-            try:
-                async with asyncio.timeout(self._patience):
-                    answers = await self._send([command for commands, _ in batch for command in commands])
-            except (RedisError, OSError) as error:
-                _fail(batch, _away(error))
-                await self._drop()
-                continue
-            for commands, future in batch:
-                mine, answers = answers[: len(commands)], answers[len(commands) :]
-                _give(future, mine)
-        self._task = None
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+                await self._exchange([(commands, future) for commands, future in batch if not future.done()])
+        finally:
+            self._task = None
+
+    async def _exchange(self, batch: list[Asked]) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                answers = await self._send([command for commands, _ in batch for command in commands])
+        except Exception as error:  # noqa: BLE001 - whatever ends a connection, everyone who waits on it is told
+            _fail(batch, _away(error))
+            await self._drop()
+            return
+        except asyncio.CancelledError:
+            _fail(batch, Away("away", "closed"))
+            raise
+        for commands, future in batch:
+            mine, answers = answers[: len(commands)], answers[len(commands) :]
+            _give(future, mine)
 
     async def _send(self, commands: list[Command]) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -93,9 +102,9 @@ class Lane:
 
     async def aclose(self) -> None:
         """End; whoever waits is told."""
-        if self._task is not None:
+        while self._task is not None:  # the library may swallow a cancellation
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait({self._task}, timeout=0.1)
         _fail(self._waiting, Away("away", "closed"))
         self._waiting.clear()
         with contextlib.suppress(RedisError, OSError):
@@ -112,7 +121,7 @@ def _give(future: asyncio.Future[list[Any]], answers: list[Any]) -> None:
         future.set_exception(_away(wrong))
 
 
-def _fail(batch: Any, error: Away) -> None:
+def _fail(batch: Iterable[Asked], error: Away) -> None:
     for _, future in batch:
         if not future.done():
             future.set_exception(error)

@@ -6,13 +6,17 @@ import asyncio
 
 from bff.model import Clock, Purge
 from bff.store.memory import MemoryStore
-from bff.store.tier import Tier
+from bff.store.tier import Heard, Tier
 
 
 class Purger:
     """Purges both tiers, and heeds what other processes purge. Belongs to one event loop."""
 
-    def __init__(self, store: MemoryStore, tier: Tier | None, *, clock: Clock) -> None:
+    def __init__(
+        self, store: MemoryStore, tier: Tier | None, *, clock: Clock, heard: Heard = lambda _purge, _when: None
+    ) -> None:
+        """`heard` is told of each purge of another process once it holds here, with when that was (wall)."""
+        self._heed = heard
         self._store = store
         self._tier = tier
         self._clock = clock
@@ -28,8 +32,8 @@ class Purger:
         return met
 
     def _heard(self, purge: Purge, when: float) -> None:
-        del when  # another machine's clock: what counts here is what was fetched before we heard of it
-        self._here(purge)
+        self._here(purge)  # not `when`, another machine's clock: what counts is what was fetched before we heard of it
+        self._heed(purge, when)
 
     def _here(self, purge: Purge) -> int:
         met = self._store.purge(purge, self._clock())

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 @pytest.fixture
-async def redis_place(redis_server: RedisServer) -> AsyncIterator[Place]:
+async def redis_place(redis_server: RedisServer) -> AsyncIterator[Place[RedisTier]]:
     redis_server.said(b"FLUSHALL")
     place = Place(lambda **given: RedisTier(redis_server.url, **given))
     yield place
@@ -27,13 +28,13 @@ async def redis_place(redis_server: RedisServer) -> AsyncIterator[Place]:
 
 
 @pytest.fixture
-async def sqlite_place(tmp_path: Path) -> AsyncIterator[Place]:
+async def sqlite_place(tmp_path: Path) -> AsyncIterator[Place[SqliteTier]]:
     place = Place(lambda **given: SqliteTier(tmp_path / "var" / "store.sqlite", **given))
     yield place
     await place.close()
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def place(request: pytest.FixtureRequest) -> Place:
-    made: Place = request.getfixturevalue(f"{request.param}_place")
+def place(request: pytest.FixtureRequest) -> Place[Any]:
+    made: Place[Any] = request.getfixturevalue(f"{request.param}_place")
     return made

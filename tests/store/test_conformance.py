@@ -13,7 +13,7 @@ from tests.store.tiers import Place, now, record
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_was_put_is_there_whole_for_every_process(place: Place) -> None:
+async def test_what_was_put_is_there_whole_for_every_process(place: Place[Any]) -> None:
     one, other = await place.open(), await place.open()
     kept = record(body=bytes(range(256)) * 4000, tags=("ü", "b"), principal="ada", headers=((b"x-name", b"\xff\x00"),))
     await one.put(kept, keep=60, began=now())
@@ -23,7 +23,7 @@ async def test_what_was_put_is_there_whole_for_every_process(place: Place) -> No
     assert place.told.failures == []
 
 
-async def test_a_later_one_replaces_it(place: Place) -> None:
+async def test_a_later_one_replaces_it(place: Place[Any]) -> None:
     tier = await place.open()
     await tier.put(record(body=b"old"), keep=60, began=now())
     await tier.put(record(body=b"new"), keep=60, began=now())
@@ -32,7 +32,7 @@ async def test_a_later_one_replaces_it(place: Place) -> None:
     assert kept.body == b"new"
 
 
-async def test_nothing_outlives_the_time_it_is_kept_for(place: Place) -> None:
+async def test_nothing_outlives_the_time_it_is_kept_for(place: Place[Any]) -> None:
     tier = await place.open()
     await tier.put(record("short"), keep=0.01, began=now())
     await tier.put(record("never"), keep=0.0, began=now())
@@ -44,7 +44,7 @@ async def test_nothing_outlives_the_time_it_is_kept_for(place: Place) -> None:
     assert [await tier.get(key) is None for key in ("short", "never", "long")] == [True, True, False]
 
 
-async def test_a_304_renews_what_is_there_and_makes_nothing(place: Place) -> None:
+async def test_a_304_renews_what_is_there_and_makes_nothing(place: Place[Any]) -> None:
     tier = await place.open()
     await tier.put(record(), keep=60, began=now())
     news = [(b"etag", b'"2"'), (b"content-length", b"0"), (b"x-new", b"1")]
@@ -84,7 +84,7 @@ MISSING = [
 
 
 @pytest.mark.parametrize("purge", MEETING, ids=str)
-async def test_a_purge_voids_what_it_meets_for_everybody(place: Place, purge: Purge) -> None:
+async def test_a_purge_voids_what_it_meets_for_everybody(place: Place[Any], purge: Purge) -> None:
     one, other = await place.open(), await place.open()
     await one.put(record(principal="ada"), keep=60, began=now())
     assert await one.purge(purge)
@@ -93,14 +93,14 @@ async def test_a_purge_voids_what_it_meets_for_everybody(place: Place, purge: Pu
 
 
 @pytest.mark.parametrize("purge", MISSING, ids=str)
-async def test_a_purge_leaves_everything_else(place: Place, purge: Purge) -> None:
+async def test_a_purge_leaves_everything_else(place: Place[Any], purge: Purge) -> None:
     tier = await place.open()
     await tier.put(record(principal="ada"), keep=60, began=now())
     assert await tier.purge(purge)
     assert await tier.get(record().key) == await tier.get(record().key) != None  # noqa: E711
 
 
-async def test_a_soft_purge_marks_what_it_meets_as_stale_since_then(place: Place) -> None:
+async def test_a_soft_purge_marks_what_it_meets_as_stale_since_then(place: Place[Any]) -> None:
     one, other = await place.open(), await place.open()
     await one.put(record(), keep=60, began=now())
     before = time.time() - 0.01
@@ -112,7 +112,7 @@ async def test_a_soft_purge_marks_what_it_meets_as_stale_since_then(place: Place
         assert before <= kept.stale_at <= time.time()
 
 
-async def test_what_is_fetched_after_a_purge_is_kept_and_fresh(place: Place) -> None:
+async def test_what_is_fetched_after_a_purge_is_kept_and_fresh(place: Place[Any]) -> None:
     tier = await place.open()
     for soft in (True, False):
         await tier.purge(Purge(kind="all", soft=soft))
@@ -122,7 +122,7 @@ async def test_what_is_fetched_after_a_purge_is_kept_and_fresh(place: Place) -> 
         assert kept.stale_at is None
 
 
-async def test_a_304_to_a_question_after_a_soft_purge_makes_it_fresh_again(place: Place) -> None:
+async def test_a_304_to_a_question_after_a_soft_purge_makes_it_fresh_again(place: Place[Any]) -> None:
     tier = await place.open()
     await tier.put(record(), keep=60, began=now())
     asked_before = now()
@@ -137,7 +137,7 @@ async def test_a_304_to_a_question_after_a_soft_purge_makes_it_fresh_again(place
     assert kept.stale_at is None
 
 
-async def test_a_fetch_begun_before_a_purge_brings_nothing_back(place: Place) -> None:
+async def test_a_fetch_begun_before_a_purge_brings_nothing_back(place: Place[Any]) -> None:
     one, other = await place.open(), await place.open()
     await one.put(record("touched"), keep=60, began=now())
     began = now()
@@ -153,7 +153,7 @@ async def test_a_fetch_begun_before_a_purge_brings_nothing_back(place: Place) ->
     assert kept is None  # it began before the hard one too
 
 
-async def test_a_fetch_begun_before_a_soft_purge_is_kept_as_stale(place: Place) -> None:
+async def test_a_fetch_begun_before_a_soft_purge_is_kept_as_stale(place: Place[Any]) -> None:
     one, other = await place.open(), await place.open()
     began = now()
     await other.purge(Purge(kind="tag", value="course:1", soft=True))
@@ -163,18 +163,18 @@ async def test_a_fetch_begun_before_a_soft_purge_is_kept_as_stale(place: Place) 
     assert kept.stale_at is not None
 
 
-async def test_what_was_begun_before_anything_was_known_is_not_kept(place: Place) -> None:
+async def test_what_was_begun_before_anything_was_known_is_not_kept(place: Place[Any]) -> None:
     tier = await place.open()
     await tier.put(record(), keep=60, began=now() - 3600)
     await tier.touch(record().key, [], 1.0, keep=60, began=now() - 3600)
     assert await tier.get(record().key) is None
 
 
-async def test_purges_are_heard_by_all_others_and_not_by_whoever_made_them(place: Place) -> None:
+async def test_purges_are_heard_by_all_others_and_not_by_whoever_made_them(place: Place[Any]) -> None:
     tiers = [await place.open() for _ in range(3)]
     heard: list[list[Purge]] = [[], [], []]
     for tier, mine in zip(tiers, heard, strict=True):
-        tier.subscribe(lambda purge, _, mine=mine: mine.append(purge))  # type: ignore[misc]
+        tier.subscribe(lambda purge, _, mine=mine: mine.append(purge))
     first, second = Purge(kind="tag", value="one"), Purge(kind="fragment", value="a/b", soft=True, principal="ada")
     await tiers[0].purge(first)
     await tiers[1].purge(second)
@@ -184,7 +184,7 @@ async def test_purges_are_heard_by_all_others_and_not_by_whoever_made_them(place
     assert heard == [[second], [first, first], [first, second, first]]
 
 
-async def test_a_process_that_comes_later_heeds_what_was_purged_before(place: Place) -> None:
+async def test_a_process_that_comes_later_heeds_what_was_purged_before(place: Place[Any]) -> None:
     one = await place.open()
     await one.put(record("old"), keep=60, began=now())
     await one.purge(Purge(kind="tag", value="course:1"))
@@ -197,7 +197,7 @@ async def test_a_process_that_comes_later_heeds_what_was_purged_before(place: Pl
     assert heard == []
 
 
-async def test_one_of_all_has_a_lease_until_it_ends(place: Place) -> None:
+async def test_one_of_all_has_a_lease_until_it_ends(place: Place[Any]) -> None:
     one, other = await place.open(), await place.open()
     assert await one.lease("k", 30)
     assert not await other.lease("k", 30)
@@ -214,7 +214,7 @@ async def test_one_of_all_has_a_lease_until_it_ends(place: Place) -> None:
         pytest.fail("a lease did not end by itself")
 
 
-async def test_settings_are_shared_and_the_first_to_add_one_wins(place: Place) -> None:
+async def test_settings_are_shared_and_the_first_to_add_one_wins(place: Place[Any]) -> None:
     one, other = await place.open(), await place.open()
     assert await one.value("x") is None
     await one.set_value("x", b"\x00\xff")
@@ -233,7 +233,7 @@ async def test_settings_are_shared_and_the_first_to_add_one_wins(place: Place) -
     assert place.told.failures == []
 
 
-async def test_many_at_once_are_all_answered(place: Place) -> None:
+async def test_many_at_once_are_all_answered(place: Place[Any]) -> None:
     tier = await place.open()
     await asyncio.gather(*(tier.put(record(f"k{i}", body=b"%d" % i), keep=60, began=now()) for i in range(300)))
     found = await asyncio.gather(*(tier.get(f"k{i}") for i in range(300)))
@@ -241,7 +241,7 @@ async def test_many_at_once_are_all_answered(place: Place) -> None:
     assert place.told.failures == []
 
 
-async def test_a_purge_races_with_puts_and_wins(place: Place) -> None:
+async def test_a_purge_races_with_puts_and_wins(place: Place[Any]) -> None:
     one, other = await place.open(), await place.open()
     for round_ in range(10):
         began = now()
@@ -251,7 +251,7 @@ async def test_a_purge_races_with_puts_and_wins(place: Place) -> None:
         assert [await one.get(f"k{i}") for i in range(10)] == [None] * 10
 
 
-async def test_a_closed_tier_writes_what_it_owes(place: Place) -> None:
+async def test_a_closed_tier_writes_what_it_owes(place: Place[Any]) -> None:
     one = await place.open()
     await one.put(record(), keep=60, began=now())
     closing = await place.open()

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from bff.store.record import Record
 from bff.store.redis import RedisTier
 from bff.store.sqlite import SqliteTier
+from bff.store.tier import Tier
 from tests.fakes import free_port, until
 
 PATIENT: Final = 5.0
@@ -90,18 +91,18 @@ class Told:
         self.events.append(event)
 
 
-AnyTier = RedisTier | SqliteTier
+T = TypeVar("T", RedisTier, SqliteTier)
 
 
 @dataclass
-class Place:
+class Place(Generic[T]):
     """Somewhere to keep things; each tier opened on it is as another process."""
 
-    make: Callable[..., AnyTier]
+    make: Callable[..., T]
     told: Told = field(default_factory=Told)
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
-    async def open(self, **changes: Any) -> AnyTier:
+    async def open(self, **changes: Any) -> T:
         tier = self.make(failed=self.told.failures.append, tell=self.told.tell, **{"patience": PATIENT, **changes})
         await tier.start()
         self._stack.push_async_callback(tier.aclose)
@@ -111,7 +112,7 @@ class Place:
         await self._stack.aclose()
 
 
-async def back(tier: AnyTier) -> None:
+async def back(tier: Tier) -> None:
     await until(lambda: tier.reached, "the tier is reached")
 
 
