@@ -7,6 +7,7 @@ for the fields of proactive negotiation also case and the order of equals.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote_from_bytes
 
@@ -17,6 +18,7 @@ from bff.rules.stored import Stored
 VARIANTS: Final = 32
 """Kept answers per URI: a service that varies on something free in form must not fill the store with one page."""
 
+_REMEMBERED: Final = 128  # bytes; longer values are normalised each time, so that no client fills the memory with them
 _NEGOTIATED: Final = frozenset({b"accept", b"accept-encoding", b"accept-language", b"accept-charset"})
 _OPAQUE: Final = frozenset({b"authorization", b"cookie"})  # no lists: a comma in them is content
 
@@ -32,9 +34,14 @@ def names(headers: Fields) -> tuple[bytes, ...] | None:
 
 def selecting(fields: Sequence[bytes], request: Fields) -> tuple[bytes | None, ...]:
     """The normalised values of these fields; None, which is not "", where there is none."""
-    return tuple(_normal(name, request[name]) if name in request else None for name in fields)
+    return tuple(_value(name, request[name]) if name in request else None for name in fields)
 
 
+def _value(name: bytes, value: bytes) -> bytes:
+    return _normal(name, value) if len(value) <= _REMEMBERED else _normal.__wrapped__(name, value)
+
+
+@lru_cache(maxsize=2048)
 def _normal(name: bytes, value: bytes) -> bytes:
     if name in _OPAQUE or b'"' in value:
         return value.strip(b" \t")

@@ -50,6 +50,7 @@ def test_what_vary_names(texts: list[str], names: tuple[bytes, ...]) -> None:
         ("Accept-Encoding", ["accept-encoding: gzip"], ["accept-encoding:"], False),
         ("Accept", ["accept: text/html, */*;q=0.1"], ["accept: */*; q=0.1, text/HTML"], True),
         ("", [], ["foo: 1"], True),
+        ("Accept", ["accept: b, a;" + "x" * 200], ["accept: a;" + "x" * 200 + ",b"], True),
     ],
 )  # fmt: skip
 def test_which_requests_select_an_answer(named: str, first: list[str], second: list[str], same: bool) -> None:
