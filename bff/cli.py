@@ -22,8 +22,9 @@ from rich.console import Console
 from bff import demo as processes
 from bff import explain as explanations
 from bff import findings as told
-from bff import fitness, scaffold, waterfall
+from bff import fitness, operate, scaffold, waterfall
 from bff.chosen import Chosen, Unusable, choose
+from bff.config.options import Settings
 from bff.config.schema import context_schema, settings_schema
 from bff.errors import UnusableInput
 from bff.paths import demo_folder
@@ -43,6 +44,12 @@ Folder = Annotated[
 ]
 Host = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where to listen, instead of the settings' address.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Instead of the settings' port.")]
+Url = Annotated[
+    str, typer.Option("--url", metavar="URL", help="The running gateway, instead of the settings' address.")
+]
+Token = Annotated[
+    str, typer.Option("--token", metavar="TOKEN", help="Of its admin API, instead of the settings' (BFF_ADMIN__TOKEN).")
+]
 Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes sharing the port.")]
 LogFormat = Annotated[Literal["json", "console"] | None, typer.Option(help="JSON objects, or lines for people.")]
 
@@ -222,6 +229,32 @@ def render(
         _write(rendered.body, out)
     waterfall.draw(rendered.report, Console(stderr=True, highlight=False))
     raise typer.Exit(WELL if rendered.status < 400 else FOUND)
+
+
+@app.command()
+def purge(
+    *,
+    tag: Annotated[str, typer.Option(metavar="TAG", help="Entries with this tag, such as course:1.")] = "",
+    fragment: Annotated[str, typer.Option(metavar="NAME", help="Entries of a fragment: discovery/course-card.")] = "",
+    context: Annotated[str, typer.Option(metavar="NAME", help="Entries of a context.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Every entry.")] = False,
+    soft: Annotated[bool, typer.Option("--soft", help="Mark them stale and fetch them again.")] = False,
+    url: Url = "",
+    token: Token = "",
+    config: ConfigFile = None,
+) -> None:
+    """Make a running gateway forget what it keeps, or with --soft fetch it again.
+
+    Reaches all of its workers and machines. Example: bff purge --tag course:1 --soft --url http://127.0.0.1:8000
+    """
+    named = {"tag": tag, "fragment": fragment, "context": context, "all": all_}
+    asked = {name: value for name, value in named.items() if value}
+    with plainly():
+        if len(asked) != 1:
+            raise Unusable("say what to purge: one of --tag, --fragment, --context, --all")
+        settings = Settings() if url and token else choose(config, None).settings
+        said = operate.gateway(url, token, settings).purge(asked | {"soft": soft})
+    typer.echo(said)
 
 
 @app.command()

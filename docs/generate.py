@@ -81,6 +81,8 @@ def option(parameter: Any, hint: Any) -> tuple[str, str, str]:
     value = parameter.metavar or "|".join(choices(hint))
     if parameter.param_type_name == "argument":
         return code(value), parameter.help or "", ""
+    if parameter.is_flag:
+        return code(parameter.opts[0]), parameter.help or "", ""
     default = "" if parameter.default is None else str(parameter.default)
     return code(f"{parameter.opts[0]} {value}"), parameter.help or "", code(default)
 
