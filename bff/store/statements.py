@@ -46,10 +46,9 @@ def write_log(text: str, mark: int) -> Work[int]:
 
 def _write_log(text: str, mark: int, connection: Connection) -> int:
     with written(connection):
-        last, count = connection.execute("SELECT max(mark), count(*) FROM purges").fetchone()
-        mark = max(mark, last + 1)
+        mark = max(mark, _number(connection, "SELECT max(mark) FROM purges") + 1)
         connection.execute("INSERT OR REPLACE INTO purges VALUES (?, ?)", (text, mark))
-        if count > LIMIT:
+        if _number(connection, "SELECT count(*) FROM purges") > LIMIT:
             oldest = "SELECT what, mark FROM purges WHERE what != '' ORDER BY mark LIMIT 1"
             what, floor = connection.execute(oldest).fetchone()
             connection.execute("DELETE FROM purges WHERE what = ?", (what,))
