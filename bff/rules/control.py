@@ -74,14 +74,17 @@ def _directives(text: str) -> Iterator[tuple[str, str | None, bool]]:
 
 
 def _split(text: str) -> list[str]:
-    """At commas outside quotes; where quotes do not close, at every comma, so that none can hide a prohibition."""
+    """At commas outside quoted arguments.
+
+    A quote that follows no "=" opens nothing, and where one does not close, every comma counts: none may hide a prohibition.
+    """
     if '"' not in text:
         return text.split(",")
     parts, start, quoted, escaped = [], 0, False, False
     for at, char in enumerate(text):
         if escaped:
             escaped = False
-        elif char == '"':
+        elif char == '"' and (quoted or text[at - 1 : at] == "="):
             quoted = not quoted
         elif quoted:
             escaped = char == "\\"
