@@ -32,7 +32,6 @@ _POLICY: Final = ("retry.*", "hedge.*", "breaker.*", "cache.pull")
 CONTEXT: Final = (
     Row("source", lambda value: value not in ACTIVE_SOURCES),
     Row("fragments/*/source", lambda value: value not in ACTIVE_SOURCES),
-    Row("fragments/*/assets"),
     *(Row(f"{place}/{key}") for place in ("policy", "fragments/*/policy", "proxy/*/policy") for key in _POLICY),
 )
 OPERATOR: Final = (

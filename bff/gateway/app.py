@@ -43,6 +43,7 @@ Send = Callable[[Message], Awaitable[None]]
 _LOG: Final = logging.getLogger("bff")
 LONGEST: Final = 10.0
 """Seconds that the answer to an unsafe request may take at most, where its policy says nothing shorter."""
+_UNSTYLED: Final = 1.0  # seconds that a start waits for assets at most; pages do without those that are not there
 _SAFE: Final = frozenset(("GET", "HEAD"))
 
 
@@ -75,7 +76,7 @@ class Gateway:
         self.settings = settings
         self.registry = registry
         self.telemetry = telemetry
-        self._log = log
+        self.log = log
         self.identifier = identifier
         self.dev = dev
         self.given = fetch
@@ -155,6 +156,8 @@ class Gateway:
                     await self._peers.start(self.telemetry.exposition)
                 if self.settings.watch:
                     tasks.start_soon(self.registry.watch, self._changed)
+                tasks.start_soon(running.assets.run)
+                await running.assets.settled(_UNSTYLED)
                 yield running
                 tasks.cancel_scope.cancel()
         finally:
@@ -174,9 +177,16 @@ class Gateway:
     def _changed(self, world: World, findings: list[Finding]) -> None:
         """Registrations have changed: what is under way ends as it began, what comes next is new."""
         for finding in findings:
-            self._log.finding(finding)
+            self.log.finding(finding)
         if self.running is not None:
-            self.running.pages.planner = planner(self.registry, self.settings, world)
+            self.running.assets.register(world.fragments)
+            self.replan()
+
+    def replan(self) -> None:
+        """Plan pages anew: registrations have changed, or the files that their heads refer to."""
+        if self.running is not None:
+            held, world = self.running.assets.hoisted, self.registry.world
+            self.running.pages.planner = planner(self.registry, self.settings, world, held)
 
     def reload(self) -> None:
         """Read the registrations again (SIGHUP)."""

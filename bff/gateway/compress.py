@@ -31,6 +31,7 @@ TINY: Final = 1024
 """Bytes of a whole answer under which a coding saves no packet, and costs as much as a larger one."""
 LARGE: Final = 128 * 1024
 """Bytes of one chunk above which encoding it (about a millisecond) leaves the event loop."""
+_PATIENT: Final = 256 * 1024  # bytes that the slowest levels encode within a second
 _LONGEST: Final = 1024  # bytes of an Accept-Encoding worth reading, and remembering
 
 _ZSTD: Final[dict[int, int]] = {
@@ -150,12 +151,13 @@ async def fed(made: Encoder, data: bytes, *, last: bool) -> bytes:
 
 
 def best(coding: Coding, data: bytes) -> bytes:
-    """As small as it gets, for what is encoded once and sent often. Slow: some milliseconds for 10 KiB."""
+    """As small as it gets, for what is encoded once and sent often. Slow: some milliseconds for 10 KiB, up to a second in all."""
+    patient = len(data) <= _PATIENT
     match coding:
         case "zstd":
-            return zstd.compress(data, level=19)
+            return zstd.compress(data, level=19 if patient else 9)
         case "br":
-            smallest: bytes = brotli.compress(data, quality=11)
+            smallest: bytes = brotli.compress(data, quality=11 if patient else 6)
             return smallest
         case "gzip":
             return zlib.compress(data, 9, wbits=31)

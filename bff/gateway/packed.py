@@ -50,6 +50,10 @@ class Packed:
     etag: bytes
     forms: Mapping[Coding | None, bytes]
 
+    @property
+    def size(self) -> int:
+        return sum(len(form) for form in self.forms.values())
+
     def answer(self, headers: Sequence[tuple[bytes, bytes]], cache_control: bytes) -> Answer:
         """What a GET gets; the form that the client's Accept-Encoding prefers, or 304 where it has it already."""
         head: Fields = [

@@ -39,6 +39,7 @@ def system(gateway: Gateway) -> Starlette:
         Route("/_bff/tasks/{id}", own.task, methods=_READ),
         Route("/_bff/tasks/{id}/result", own.result, methods=_READ),
         Route("/_bff/static/{file:path}", own.static),
+        Route("/_bff/assets/{file:path}", own.asset),
         Route("/_bff/{rest:path}", own.missing),
     ]
     return Starlette(routes=routes)
@@ -65,6 +66,10 @@ class _System:
 
     async def static(self, request: Request) -> Response:
         return _response(self._static.answer(request.path_params["file"], request.scope["headers"]), request)
+
+    async def asset(self, request: Request) -> Response:
+        answer = await self._gateway.live.assets.answer(request.path_params["file"], request.scope["headers"])
+        return _response(answer, request)
 
     async def fragment(self, request: Request) -> Response:
         return await self._readable(request, self._fragment)

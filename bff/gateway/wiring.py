@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bff.config.settings import Settings
+from bff.gateway.assets import REFRESH, Shelf
 from bff.gateway.pages import Pages
 from bff.gateway.posts import Posts
 from bff.gateway.tasks import Tasks
 from bff.markup.check import Checker
 from bff.model import Fetch
+from bff.page.hoist import Hoisted
 from bff.page.plan import Csp, Planner
 from bff.page.resolve import Resolver
 from bff.page.tasks import Underway
@@ -42,6 +45,7 @@ class Running:
     pages: Pages
     posts: Posts
     tasks: Tasks
+    assets: Shelf
 
 
 def wire(gateway: Gateway) -> Running:
@@ -96,12 +100,29 @@ def wire(gateway: Gateway) -> Running:
         pages=pages,
         posts=posts,
         tasks=tasks,
+        assets=shelf(gateway, fetch),
     )
 
 
-def planner(registry: Registry, settings: Settings, world: World) -> Planner:
-    """What finds pages and plans them, over these registrations."""
+def shelf(gateway: Gateway, fetch: Fetch) -> Shelf:
+    """The assets of what is registered; `bff dev` looks every second."""
+    made = Shelf(
+        fetch=fetch,
+        telemetry=gateway.telemetry,
+        log=gateway.log,
+        changed=gateway.replan,
+        refresh=1.0 if gateway.dev else REFRESH,
+    )
+    made.register(gateway.registry.world.fragments)
+    return made
+
+
+def planner(
+    registry: Registry, settings: Settings, world: World, assets: Mapping[str, Hoisted] | None = None
+) -> Planner:
+    """What finds pages and plans them, over these registrations and the assets that are there."""
     own = settings.csp
     csp = Csp(own.add, own.report_uri, own.mode == "enforce")
     accept = {"html": "text/html", "json": "application/json"}
-    return Planner(world.pages, world.fragments, accept=accept, ceilings=registry.settings.ceilings, csp=csp)
+    ceilings = registry.settings.ceilings
+    return Planner(world.pages, world.fragments, accept=accept, ceilings=ceilings, csp=csp, assets=assets)

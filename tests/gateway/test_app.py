@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from bff.gateway.process import make
 from bff.registry import Registry
 from tests.build import Upstreams
 from tests.fakes import until
+from tests.gateway.test_assets import DOWN, Service
 
 pytestmark = pytest.mark.anyio
 
@@ -351,3 +353,39 @@ async def fetched(
     asked = asyncio.ensure_future(client.request(method, path, headers=named))
     await site.answer(target, body)
     return await asked
+
+
+async def test_the_assets_of_a_page_are_in_its_head_and_behind_the_gateway(site: Site) -> None:
+    assets = "side: {path: /side, assets: {css: [/side.css], js: [/side.js]}, policy"
+    (site.shop / "context.yaml").write_text(CONTEXT.replace("side: {path: /side, policy", assets))
+    site.registry.load()
+    service = Service(files={"/side.css": b"a{}", "/side.js": b"1", "/main/1": b"<p>main</p>", "/side": b"<p>x</p>"})
+    service.more = ((b"content-type", b"text/html"),)
+    site.gateway.given = service
+    async with site.running() as client:
+        response = await client.get("/p/1")
+        css, js = re.findall(r'(?:href|src)="(/_bff/assets/[^"]+)"', response.text)
+        assert response.text.index(css) < response.text.index("</head>")
+        assert f"<{css}>; rel=preload; as=style" in response.headers["link"]
+        assert f"<{js}>; rel=modulepreload" in response.headers["link"]
+        assert "link" not in (await client.get("/plain")).headers
+        shown = (await client.get("/p/1", headers={"accept": "application/json"})).json()
+        assert shown["slots"]["side"]["assets"] == {"css": [css], "js": [js]}
+        assert "assets" not in shown["slots"]["main"]
+        file = await client.get(css)
+        assert (file.status_code, file.content, file.headers["content-type"]) == (
+            200,
+            b"a{}",
+            "text/css; charset=utf-8",
+        )
+        assert "immutable" in file.headers["cache-control"]
+        service.files |= {"/side.css": 503, "/side.js": DOWN}
+        await site.gateway.live.assets.refresh()
+        assert css in (await client.get("/p/1")).text, "its service has none any more, the gateway has"
+
+
+async def test_a_start_waits_a_moment_for_assets_and_no_longer(site: Site) -> None:
+    (site.shop / "context.yaml").write_text(CONTEXT.replace("path: /side,", "path: /side, assets: {css: [/a.css]},"))
+    site.registry.load()
+    async with site.running() as client:  # nobody answers for /a.css
+        assert (await client.get("/plain")).status_code == 200
