@@ -16,8 +16,6 @@ from bff.config.yaml import Loc
 from bff.errors import Finding
 from bff.rules.policy import DEFAULTS
 
-ACTIVE_SOURCES: Final = frozenset({"", "html", "json"})
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -30,12 +28,9 @@ class Row:
 _POLICY: Final = ("retry.*", "hedge.*", "breaker.*", "cache.pull")
 
 CONTEXT: Final = (
-    Row("source", lambda value: value not in ACTIVE_SOURCES),
-    Row("fragments/*/source", lambda value: value not in ACTIVE_SOURCES),
     *(Row(f"{place}/{key}") for place in ("policy", "fragments/*/policy", "proxy/*/policy") for key in _POLICY),
 )
 OPERATOR: Final = (
-    Row("store"),
     *(
         Row(f"{place}/{key}")
         for place in ("policy", "overrides/contexts/*", "overrides/fragments/*")

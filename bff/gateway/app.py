@@ -26,7 +26,7 @@ from bff.gateway.peers import Peers
 from bff.gateway.problems import Answer, problem
 from bff.gateway.request import Locales, accepts_html, ids, picked
 from bff.gateway.state import Drain
-from bff.gateway.system import system
+from bff.gateway.system import operations, system
 from bff.gateway.telemetry import Counters
 from bff.gateway.wiring import Running, planner, wire
 from bff.model import Fetch, Report
@@ -87,6 +87,7 @@ class Gateway:
         self.running: Running | None = None
         self._tasks: TaskGroup | None = None
         self._system = system(self)
+        self.operations = operations(self)
 
     # --- ASGI ---------------------------------------------------------------------------------------------------------
 
@@ -96,7 +97,9 @@ class Gateway:
             return
         if scope["type"] != "http":
             return
-        if scope["path"].startswith("/_bff/"):
+        if scope["path"] == "/_bff/live":
+            await self.live.changes(scope, receive, send)
+        elif scope["path"].startswith("/_bff/"):
             await self._system(scope, receive, send)
         elif scope["method"] in _SAFE:
             register = scope.get("extensions", {}).get("bff.closed")
@@ -147,6 +150,10 @@ class Gateway:
         """The application, running on this loop; registrations are watched where the settings say so."""
         running = wire(self)
         self.running = running
+        if running.tier is not None:
+            await running.tier.start()
+            if not self.settings.secret:  # all processes that share the store sign with the same one
+                running.signer.secrets = [await running.tier.add_value("secret", running.signer.secrets[0])]
         try:
             async with anyio.create_task_group() as tasks, Remote() as remote:
                 self._tasks = tasks
@@ -158,6 +165,8 @@ class Gateway:
                     tasks.start_soon(self.registry.watch, self._changed)
                 tasks.start_soon(running.assets.run)
                 await running.assets.settled(_UNSTYLED)
+                if running.invalidation.listener is not None:
+                    tasks.start_soon(running.invalidation.listener.run)
                 yield running
                 tasks.cancel_scope.cancel()
         finally:
@@ -167,10 +176,16 @@ class Gateway:
                 await self._peers.aclose()
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self.identifier.aclose()
+            running.changes.close()
+            await running.invalidation.aclose()
             running.resolver.close()
             if running.client is not None:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                     await running.client.aclose()
+            if running.tier is not None and running.replica is not None:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                    await running.replica.aclose()
+                    await running.tier.aclose()
             running.timer.close()
             self.running = None
 
@@ -181,6 +196,8 @@ class Gateway:
         if self.running is not None:
             self.running.assets.register(world.fragments)
             self.replan()
+            if self.running.invalidation.listener is not None:
+                self.running.invalidation.listener.changed()
 
     def replan(self) -> None:
         """Plan pages anew: registrations have changed, or the files that their heads refer to."""

@@ -23,6 +23,9 @@ from bff.store.tier import Tier
 if TYPE_CHECKING:
     from bff.gateway.app import Gateway
 
+Told = Callable[[Purge, float | None], None]
+"""A purge that holds now, and when another process made it (wall); None: this one, just now."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invalidation:
@@ -51,7 +54,7 @@ class Changes:
         resolver: Resolver,
         purger: Purger,
         refresher: Refresher,
-        heard: Callable[[Purge], None],
+        heard: Told,
     ) -> None:
         self._store = store
         self._resolver = resolver
@@ -59,22 +62,27 @@ class Changes:
         self._refresher = refresher
         self._heard = heard
 
-    async def purge(self, purge: Purge, refresh: bool) -> int:
+    async def purge(self, purge: Purge, refresh: bool = False) -> int:
         """Purge, and where `refresh` is true fetch ahead what that has marked stale; how many entries it met here."""
         self._resolver.forget(purge)
         met = await self._purger(purge)
         if refresh:
             self._refresher.soon(self._store.matching(purge))
-        self._heard(purge)
+        self._heard(purge, None)
         return met
 
 
 def invalidate(
-    gateway: Gateway, *, store: MemoryStore, resolver: Resolver, tier: Tier | None, heard: Callable[[Purge], None]
+    gateway: Gateway, *, store: MemoryStore, resolver: Resolver, tier: Tier | None, heard: Told
 ) -> Invalidation:
     """Make what hears of changes, on the running loop; `heard` is told of each once it holds."""
+
+    def elsewhere(purge: Purge, when: float) -> None:
+        resolver.forget(purge)
+        heard(purge, when)
+
     settings, loop = gateway.settings, asyncio.get_running_loop()
-    purger = Purger(store, tier, clock=time.monotonic)
+    purger = Purger(store, tier, clock=time.monotonic, heard=elsewhere)
     refresher = Refresher(resolver, store, loop.call_later)
     changes = Changes(store=store, resolver=resolver, purger=purger, refresher=refresher, heard=heard)
     consumer = Consumer(
@@ -89,7 +97,7 @@ def invalidate(
         settings.admin,
         world=lambda: gateway.registry.world,
         purging=lambda purge: changes.purge(purge, purge.soft),
-        status=partial(_status, gateway, store, listener),
+        status=partial(_status, gateway, store, tier, listener),
         log=gateway.log,
         wall=time.time,
     )
@@ -112,10 +120,12 @@ def _subscriptions(gateway: Gateway) -> Iterable[Subscription]:
     return [each for context in gateway.registry.world.contexts.values() for each in context.events]
 
 
-def _status(gateway: Gateway, store: MemoryStore, listener: Listener | None) -> Mapping[str, Any]:
+def _status(gateway: Gateway, store: MemoryStore, tier: Tier | None, listener: Listener | None) -> Mapping[str, Any]:
     events = gateway.settings.events
     bus = {} if listener is None else {"connected": listener.connected, "positions": listener.positions}
+    kind = gateway.settings.store.partition(":")[0]
+    reached = {} if tier is None else {"reached": tier.reached}
     return {
-        "store": {"tier": gateway.settings.store.partition(":")[0], "entries": store.entries, "bytes": store.bytes},
+        "store": {"tier": kind, **reached, "entries": store.entries, "bytes": store.bytes},
         "events": {"bus": bus, "webhook": bool(events.webhook_secret)},
     }

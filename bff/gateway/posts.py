@@ -13,13 +13,11 @@ from bff.gateway.problems import Answer, problem
 from bff.gateway.problems import Fields as Head
 from bff.gateway.request import accepts_html, cross_site
 from bff.gateway.tasks import task_location
-from bff.model import Ask, Failure, Fetch, Reason, Reply, Telemetry
+from bff.model import Ask, Failure, Fetch, Purge, Reason, Reply, Telemetry
 from bff.page.call import Call, Visit
 from bff.page.tasks import Underway
 from bff.rules import keys, redirects, tasks
 from bff.rules.caching import Fields, fields, text
-from bff.store.entry import Entry
-from bff.store.memory import MemoryStore
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -43,11 +41,13 @@ class ClientGone(Exception):
 
 
 class Posts:
-    """Exchanges unsafe requests with primaries; `store` forgets what such a request may have changed."""
+    """Exchanges unsafe requests with primaries; what such a request may have changed is purged."""
 
-    def __init__(self, *, fetch: Fetch, store: MemoryStore, telemetry: Telemetry, tasks: Underway) -> None:
+    def __init__(
+        self, *, fetch: Fetch, purge: Callable[[Purge], Awaitable[object]], telemetry: Telemetry, tasks: Underway
+    ) -> None:
         self._fetch = fetch
-        self._store = store
+        self._purge = purge
         self._telemetry = telemetry
         self._tasks = tasks
 
@@ -68,9 +68,11 @@ class Posts:
             return problem(413, "The request is larger than this page accepts.", html=html)
         ask = Ask(call.fragment.upstream, method, call.target, _lines(call, visit), body)
         reply = await exchanged(self._fetch, self._telemetry, call.fragment, call.policy, ask)
-        return _failed(reply, html=html) if isinstance(reply, Failure) else self._passed(reply, call, visit, html=html)
+        if isinstance(reply, Failure):
+            return _failed(reply, html=html)
+        return await self._passed(reply, call, visit, html=html)
 
-    def _passed(self, reply: Reply, call: Call, visit: Visit, *, html: bool) -> Answer:
+    async def _passed(self, reply: Reply, call: Call, visit: Visit, *, html: bool) -> Answer:
         grant = call.fragment.grant
         back: Head = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
         back += [(name, value) for name, value in reply.headers if name in _PASSED_BACK or name.startswith(b"hx-")]
@@ -78,17 +80,17 @@ class Posts:
         found = fields(reply.headers)
         stated = text(found, b"location")
         if reply.status == 202 and tasks.begun(found, reply.body):
-            return self._begun(reply, found, call, visit, html=html)
+            return await self._begun(reply, found, call, visit, html=html)
         if stated:
             to = redirects.location(stated, call.fragment.upstream, grant)
             if to is None:
                 return problem(502, "The page's own service redirects to where it may not.", html=html)
             back.append((b"location", to.encode("latin-1")))
         if reply.status < 400:
-            self._changed(call.fragment.context, visit.principal, text(found, b"bff-changed").split())
+            await self._changed(call.fragment.context, visit.principal, text(found, b"bff-changed").split())
         return Answer(reply.status, [*back, (b"content-length", b"%d" % len(reply.body))], reply.body)
 
-    def _begun(self, reply: Reply, found: Fields, call: Call, visit: Visit, *, html: bool) -> Answer:
+    async def _begun(self, reply: Reply, found: Fields, call: Call, visit: Visit, *, html: bool) -> Answer:
         """Slow work: the browser goes to where the task shows itself, a program is told where that is."""
         fragment = call.fragment
         stated = tasks.begun(found, reply.body)
@@ -96,21 +98,17 @@ class Posts:
         to = task_location(self._tasks, fragment.name, upstream, stated=stated, asked=call.target, principal=principal)
         if to is None:
             return problem(502, "The page's own service began a task where it may not.", html=html)
-        self._changed(fragment.context, visit.principal, text(found, b"bff-changed").split())
+        await self._changed(fragment.context, visit.principal, text(found, b"bff-changed").split())
         back: Head = [(b"location", to.encode()), (b"cache-control", b"no-store"), (b"content-length", b"0")]
         back += [(b"set-cookie", value) for value in redirects.cookies(_cookies(reply), fragment.grant)]
         return Answer(303 if html else 202, back)
 
-    def _changed(self, context: str, principal: str | None, tags: list[str]) -> None:
+    async def _changed(self, context: str, principal: str | None, tags: list[str]) -> None:
         """Forget the context's private entries of this principal, and its entries with the tags that it names."""
-        own, named = context + "/", frozenset(tags)
-
-        def chosen(entry: Entry) -> bool:
-            if not entry.fragment.startswith(own):
-                return False
-            return (principal is not None and entry.principal == principal) or not named.isdisjoint(entry.tags)
-
-        self._store.expire(chosen)
+        if principal is not None:
+            await self._purge(Purge(kind="context", value=context, principal=principal))
+        for tag in dict.fromkeys(tags):
+            await self._purge(Purge(kind="tag", value=tag, context=context))
 
 
 def _failed(failure: Failure, *, html: bool) -> Answer:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import secrets
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from bff.config.settings import Settings
@@ -14,7 +17,7 @@ from bff.gateway.identity import Identifier, Rules, Tokens
 from bff.gateway.logs import Log
 from bff.gateway.peers import Peers
 from bff.gateway.server import bind, opened, run, url
-from bff.gateway.state import Drain
+from bff.gateway.state import App, Drain
 from bff.gateway.telemetry import Counters, Gauges
 from bff.gateway.workers import Supervisor, reserve
 from bff.model import Fetch
@@ -25,6 +28,7 @@ def serve(
     settings: Settings, *, env: Mapping[str, str], config: Path | None, dev: bool = False, log_format: str | None = None
 ) -> None:
     """Run the gateway until a signal ends it: `bff serve`, and with `dev` `bff dev`."""
+    settings = _with_token(settings) if dev else settings
     log = Log(
         form="console" if (log_format or settings.logging.format) == "console" else "json",
         access=settings.logging.access,
@@ -47,6 +51,15 @@ def serve(
     log.flush()
     if code:
         raise SystemExit(code)
+
+
+def _with_token(settings: Settings) -> Settings:
+    """The same with a token for the admin API, told on standard error, where nobody has configured one."""
+    if settings.admin.token or settings.admin.tokens:
+        return settings
+    token = secrets.token_urlsafe(18)
+    sys.stderr.write(f"admin token, as long as this runs: {token}\n")
+    return settings.model_copy(update={"admin": settings.admin.model_copy(update={"token": token})})
 
 
 class _Process:
@@ -90,11 +103,19 @@ class _Process:
                 ready=told,
                 dev=self._dev,
                 listener=listener,
+                beside=self._beside(gateway),
             )
             if peers is None:
                 log.event("stopped")
         finally:
             log.close()
+
+    def _beside(self, gateway: Gateway) -> tuple[App, socket.socket] | None:
+        """What operators ask for on a port of its own, where the settings name one; all workers share it."""
+        listen = self._settings.admin.listen
+        if not listen:
+            return None
+        return gateway.operations, opened(listen, partial(bind, shared=self._settings.workers > 1))
 
 
 def _settle_down() -> None:

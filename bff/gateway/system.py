@@ -1,4 +1,4 @@
-"""Everything under `/_bff/`: fragments by themselves, static files, probes and numbers, as a small Starlette application."""
+"""Everything under `/_bff/`: fragments by themselves, events, static files, probes, numbers and admin, as small Starlette applications."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from bff.gateway import fragments as endpoint
 from bff.gateway.closing import closing
@@ -26,29 +26,42 @@ if TYPE_CHECKING:
 
 
 _READ: Final = ("GET", "HEAD", "OPTIONS")
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def system(gateway: Gateway) -> Starlette:
-    """The application that answers `/_bff/` for a gateway."""
+    """The application that answers `/_bff/` for a gateway; without what has a port of its own (`admin.listen`)."""
     own = _System(gateway)
     routes = [
-        Route("/_bff/livez", own.alive),
-        Route("/_bff/readyz", own.ready),
-        Route("/_bff/metrics", own.metrics),
         Route("/_bff/fragments/{context}/{fragment}", own.fragment, methods=_READ),
         Route("/_bff/tasks/{id}", own.task, methods=_READ),
         Route("/_bff/tasks/{id}/result", own.result, methods=_READ),
         Route("/_bff/static/{file:path}", own.static),
         Route("/_bff/assets/{file:path}", own.asset),
-        Route("/_bff/{rest:path}", own.missing),
+        Route("/_bff/events", own.events, methods=_METHODS),
     ]
-    return Starlette(routes=routes)
+    apart = [] if gateway.settings.admin.listen else own.operations()
+    return Starlette(routes=[*apart, *routes, Route("/_bff/{rest:path}", own.missing)])
+
+
+def operations(gateway: Gateway) -> Starlette:
+    """What operators and their machines ask for, and nothing else: the application on `admin.listen`."""
+    own = _System(gateway)
+    return Starlette(routes=[*own.operations(), Route("/{rest:path}", own.missing)])
 
 
 class _System:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._static = Static(static_folder(), changing=gateway.dev)
+
+    def operations(self) -> list[BaseRoute]:
+        return [
+            Route("/_bff/livez", self.alive),
+            Route("/_bff/readyz", self.ready),
+            Route("/_bff/metrics", self.metrics),
+            Route("/_bff/admin/{what:path}", self.admin, methods=_METHODS),
+        ]
 
     async def alive(self, _: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -60,6 +73,12 @@ class _System:
 
     async def metrics(self, _: Request) -> Response:
         return Response(await self._gateway.numbers(), media_type=CONTENT_TYPE.decode())
+
+    async def admin(self, request: Request) -> Response:
+        return _response(await self._gateway.live.invalidation.admin.answer(request), request)
+
+    async def events(self, request: Request) -> Response:
+        return _response(await self._gateway.live.invalidation.webhook.answer(request), request)
 
     async def missing(self, request: Request) -> Response:
         return _response(problem(404, "There is nothing at this address.", html=accepts_html(request.scope)), request)
@@ -104,6 +123,7 @@ class _System:
         else:
             async with closing(request.receive) as closed:
                 result = await endpoint.resolved(gateway.live.resolver, call, visit, closed)
+        gateway.live.changes.learned(call, scope["query_string"].decode("latin-1"), visit, result)
         return endpoint.answer(call, result, planner, scope)
 
     async def task(self, request: Request) -> Response:

@@ -48,6 +48,7 @@ class Counters:
         self._fragments: dict[str, FragmentCounts] = {}
         self._contexts: dict[str, ContextCounts] = {}
         self._evictions: dict[str, int] = {}
+        self._failures: dict[str, int] = {}
         self._shed: dict[str, int] = {}
         self._events = EventCounts()
         self._lag = Histogram(LAGS)
@@ -99,6 +100,10 @@ class Counters:
 
     def evicted(self, reason: str) -> None:
         self._evictions[reason] = self._evictions.get(reason, 0) + 1
+
+    def failed(self, reason: str) -> None:
+        """A call of the second tier came to nothing."""
+        self._failures[reason] = self._failures.get(reason, 0) + 1
 
     def shed(self, limit: str) -> None:
         self._shed[limit] = self._shed.get(limit, 0) + 1
@@ -223,6 +228,12 @@ class Counters:
         for reason, count in self._evictions.items():
             evictions.add_metric([reason], count)
         yield evictions
+        failures = CounterMetricFamily(
+            "bff_store_failures", "Calls of the store's second tier that came to nothing.", labels=["reason"]
+        )
+        for reason, count in self._failures.items():
+            failures.add_metric([reason], count)
+        yield failures
 
     def _event_metrics(self) -> Iterator[Metric]:
         events = CounterMetricFamily(

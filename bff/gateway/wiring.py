@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from bff.config.settings import Settings
 from bff.gateway.assets import REFRESH, Shelf
+from bff.gateway.invalidation import Invalidation, invalidate
+from bff.gateway.listeners import Listeners
+from bff.gateway.live import Live
 from bff.gateway.pages import Pages
 from bff.gateway.posts import Posts
 from bff.gateway.tasks import Tasks
@@ -18,13 +21,17 @@ from bff.markup.check import Checker
 from bff.model import Fetch
 from bff.page.hoist import Hoisted
 from bff.page.plan import Csp, Planner
+from bff.page.replica import Replica
 from bff.page.resolve import Resolver
 from bff.page.tasks import Underway
 from bff.registry import Registry, World
 from bff.rules.tasks import Signer
 from bff.store.memory import MemoryStore
+from bff.store.open import open_tier
+from bff.store.tier import Tier
 from bff.timer import Timer
 from bff.upstream.client import Client
+from bff.upstream.sources.content import Source
 from bff.upstream.sources.html import HtmlSource
 from bff.upstream.sources.json import JsonSource
 
@@ -40,29 +47,39 @@ class Running:
     fetch: Fetch
     client: Client | None
     store: MemoryStore
+    tier: Tier | None
+    replica: Replica | None
+    signer: Signer
     checker: Checker
     resolver: Resolver
     pages: Pages
     posts: Posts
     tasks: Tasks
     assets: Shelf
+    changes: Live
+    invalidation: Invalidation
 
 
 def wire(gateway: Gateway) -> Running:
     """Make what serves requests, on the running loop."""
-    settings, loop = gateway.settings, asyncio.get_running_loop()
-    timer = Timer(loop)
-    client = None
-    if gateway.given is None:
-        client = Client(loop, timer, idle=settings.limits.upstream_idle, header_bytes=settings.limits.header_bytes)
-    fetch: Fetch = gateway.given if gateway.given is not None else client  # type: ignore[assignment] # one of the two is there
+    settings, timer = gateway.settings, Timer(asyncio.get_running_loop())
+    client = _client(settings, timer) if gateway.given is None else None
+    fetch: Fetch = gateway.given or client  # type: ignore[assignment] # one of the two is there
     store = MemoryStore(settings.memory, gateway.telemetry.evicted)
+    tier = open_tier(settings.store, failed=gateway.telemetry.failed, tell=gateway.log.event)
     checker = Checker()
-    underway = Underway(Signer(settings.secret or [os.urandom(32)]), time.time)
+    signer = Signer(settings.secret or [os.urandom(32)])
+    underway = Underway(signer, time.time)
+    sources: Mapping[str, Source] = {
+        "html": HtmlSource(checker),
+        "json": JsonSource(checker, render=settings.limits.render),
+    }
+    replica = None if tier is None else Replica(tier, sources, clock=time.monotonic, wall=time.time)
     resolver = Resolver(
         store=store,
+        replica=replica,
         fetch=fetch,
-        sources={"html": HtmlSource(checker), "json": JsonSource(checker, render=settings.limits.render)},
+        sources=sources,
         checker=checker,
         timer=timer,
         telemetry=gateway.telemetry,
@@ -70,8 +87,51 @@ def wire(gateway: Gateway) -> Running:
         clock=time.monotonic,
         wall=time.time,
     )
-    pages = Pages(
-        planner=planner(gateway.registry, settings, gateway.registry.world),
+    pages = _pages(gateway, resolver, timer)
+    tasks = Tasks(
+        underway=underway,
+        fetch=fetch,
+        telemetry=gateway.telemetry,
+        find=lambda name: pages.planner.fragments.get(name),  # noqa: PLW0108 # the planner is replaced at reloads
+    )
+    changes = Live(
+        Listeners(settle=_settle(settings), wall=time.time),
+        planner=lambda: pages.planner,
+        visit=gateway.visit,
+        resolver=resolver,
+        store=store,
+        drain=gateway.drain,
+    )
+    invalidation = invalidate(gateway, store=store, resolver=resolver, tier=tier, heard=changes.heard)
+    posts = Posts(fetch=fetch, purge=invalidation.changes.purge, telemetry=gateway.telemetry, tasks=underway)
+    return Running(
+        timer=timer,
+        fetch=fetch,
+        client=client,
+        store=store,
+        tier=tier,
+        replica=replica,
+        signer=signer,
+        checker=checker,
+        resolver=resolver,
+        pages=pages,
+        posts=posts,
+        tasks=tasks,
+        assets=shelf(gateway, fetch),
+        changes=changes,
+        invalidation=invalidation,
+    )
+
+
+def _client(settings: Settings, timer: Timer) -> Client:
+    limits = settings.limits
+    loop = asyncio.get_running_loop()
+    return Client(loop, timer, idle=limits.upstream_idle, header_bytes=limits.header_bytes)
+
+
+def _pages(gateway: Gateway, resolver: Resolver, timer: Timer) -> Pages:
+    return Pages(
+        planner=planner(gateway.registry, gateway.settings, gateway.registry.world),
         resolver=resolver,
         timer=timer,
         telemetry=gateway.telemetry,
@@ -79,29 +139,15 @@ def wire(gateway: Gateway) -> Running:
         identify=gateway.identifier.identify,
         trusted=gateway.identifier.proxies.trust,
         locales=gateway.locales,
-        logs_slots=settings.logging.access or gateway.dev,
+        logs_slots=gateway.settings.logging.access or gateway.dev,
         dev=gateway.dev,
         cors=gateway.cors,
     )
-    posts = Posts(fetch=fetch, store=store, telemetry=gateway.telemetry, tasks=underway)
-    tasks = Tasks(
-        underway=underway,
-        fetch=fetch,
-        telemetry=gateway.telemetry,
-        find=lambda name: pages.planner.fragments.get(name),  # noqa: PLW0108 # the planner is replaced at reloads
-    )
-    return Running(
-        timer=timer,
-        fetch=fetch,
-        client=client,
-        store=store,
-        checker=checker,
-        resolver=resolver,
-        pages=pages,
-        posts=posts,
-        tasks=tasks,
-        assets=shelf(gateway, fetch),
-    )
+
+
+def _settle(settings: Settings) -> float:
+    """Seconds until every process that shares the store has heard of a purge."""
+    return 0.25 if settings.workers > 1 or settings.store != "memory://" else 0.0
 
 
 def shelf(gateway: Gateway, fetch: Fetch) -> Shelf:

@@ -283,7 +283,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 def test_what_has_no_effect_yet_is_noted(tmp_path: Path) -> None:
     _, found = read_settings(
-        written(tmp_path, "store: sqlite:///x\nallow: {a: {}}\npolicy: {hedge: {after: p95}}"), env={}
+        written(tmp_path, "policy: {retry: {extra: 0}}\nallow: {a: {}}\noverrides: {contexts: {a: {hedge: {after: p95}}}}"), env={}
     )
     assert [(f.line, f.severity) for f in found] == [(1, "note"), (3, "note")]  # `allow` has
 

@@ -9,6 +9,7 @@ import pytest
 from bff.gateway.posts import Posts
 from bff.gateway.problems import Answer
 from bff.model import Forward, Grant, Reason
+from bff.store.purger import Purger
 from tests.build import World, fragment, slot
 
 pytestmark = pytest.mark.anyio
@@ -28,9 +29,8 @@ NONE: Mapping[str, str] = MappingProxyType({})
 class Desk:
     def __init__(self) -> None:
         self.world = World(fragments={"shop/basket": BASKET, "other/mine": OTHER})
-        self.posts = Posts(
-            fetch=self.world.upstreams, store=self.world.store, telemetry=self.world.seen, tasks=self.world.tasks
-        )
+        purger = Purger(self.world.store, None, clock=self.world.loop.time)
+        self.posts = Posts(fetch=self.world.upstreams, purge=purger, telemetry=self.world.seen, tasks=self.world.tasks)
 
     async def post(
         self,
