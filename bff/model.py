@@ -559,4 +559,5 @@ class Report:
     slots: tuple[Ended, ...]
     request_id: str
     principal: bool
+    prefetch: bool = False  # made in case somebody goes there: nobody waited for it
     disconnected: bool = False

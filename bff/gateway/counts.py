@@ -43,13 +43,14 @@ class Histogram:
 
 
 class PageCounts:
-    """One page: duration by status, time to the first byte."""
+    """One page: duration by status, time to the first byte; how often it was made ahead of a visit."""
 
-    __slots__ = ("first_byte", "seconds")
+    __slots__ = ("first_byte", "prefetches", "seconds")
 
     def __init__(self) -> None:
         self.seconds: dict[int, Histogram] = {}
         self.first_byte = Histogram()
+        self.prefetches = 0
 
 
 class FragmentCounts:

@@ -113,7 +113,7 @@ class Log:
 
     def _page_json(self, report: Report) -> str:
         slots = ",".join(map(_slot_json, report.slots))
-        gone = ',"disconnected":true' if report.disconnected else ""
+        gone = (',"prefetch":true' if report.prefetch else "") + (',"disconnected":true' if report.disconnected else "")
         return (
             f'"level":"info","event":"page","page":{quoted(report.page)},"method":{quoted(report.method)}'
             f',"path":{quoted(report.path)},"status":{report.status},"ms":{report.seconds * 1000:.2f}'

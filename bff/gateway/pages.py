@@ -53,6 +53,7 @@ class Turn:
     status: int = 200
     extra: Fields
     first_byte: float = 0.0
+    prefetch: bool = False
     lost: bool = False  # the browser went before the end
     before: tuple[Ended, ...] = ()  # the slots of the page that this one, its error page, stands in for
 
@@ -162,6 +163,7 @@ class Pages:
             path=scope["path"],
             coding=pagehead.coding(found, scope["method"], wanted, planned),
         )
+        turn.prefetch = b"prefetch" in found.get(b"sec-purpose", b"")
         self._start(turn)
         return turn
 
@@ -275,6 +277,7 @@ class Pages:
             coding=turn.coding if turn.method != "HEAD" else None,
         )
         made.status, made.extra, made.before = status, more[1:], composition.ended()
+        made.prefetch = turn.prefetch
         composition.dissolve()
         self._start(made)
         return made
@@ -372,6 +375,7 @@ class Pages:
             slots=turn.before + composition.ended() if told else (),
             request_id=turn.ids.request,
             principal=turn.visit.principal is not None,
+            prefetch=turn.prefetch,
             disconnected=turn.lost,
         )
         composition.dissolve()

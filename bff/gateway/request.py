@@ -20,6 +20,7 @@ _INTERESTING: Final = frozenset(
         b"cookie",
         b"hx-request",
         b"sec-fetch-site",
+        b"sec-purpose",
         b"turbo-frame",
         b"user-agent",
         b"x-request-id",

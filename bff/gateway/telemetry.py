@@ -65,11 +65,14 @@ class Counters:
         counts = self._pages.get(report.page)
         if counts is None:
             counts = self._pages[report.page] = PageCounts()
-        seconds = counts.seconds.get(report.status)
-        if seconds is None:
-            seconds = counts.seconds[report.status] = Histogram()
-        seconds.observe(report.seconds)
-        counts.first_byte.observe(report.first_byte)
+        if report.prefetch:
+            counts.prefetches += 1
+        else:
+            seconds = counts.seconds.get(report.status)
+            if seconds is None:
+                seconds = counts.seconds[report.status] = Histogram()
+            seconds.observe(report.seconds)
+            counts.first_byte.observe(report.first_byte)
         if self._log is not None:
             self._log.page(report)
 
@@ -167,12 +170,17 @@ class Counters:
             "bff_page_duration_seconds", "From request to last byte.", labels=["page", "status"]
         )
         first = HistogramMetricFamily("bff_page_first_byte_seconds", "From request to first byte.", labels=["page"])
+        ahead = CounterMetricFamily(
+            "bff_page_prefetches", "Pages made ahead of a visit, in no histogram.", labels=["page"]
+        )
         for page, counts in self._pages.items():
+            ahead.add_metric([page], counts.prefetches)
             for status, histogram in counts.seconds.items():
                 duration.add_metric([page, str(status)], histogram.cumulated(), histogram.sum)
             first.add_metric([page], counts.first_byte.cumulated(), counts.first_byte.sum)
         yield duration
         yield first
+        yield ahead
 
     def _fragment_metrics(self) -> Iterator[Metric]:
         label = ["fragment"]

@@ -104,6 +104,9 @@ def test_an_early_leaver_is_marked() -> None:
     lines.log.page(report(disconnected=True, principal=False, slots=()))
     (line,) = lines.objects()
     assert (line["disconnected"], line["principal"], line["slots"]) == (True, False, [])
+    assert "prefetch" not in line
+    lines.log.page(report(prefetch=True))
+    assert lines.objects()[-1]["prefetch"] is True
 
 
 @pytest.mark.parametrize("path", ['/"\\', "/a\r\nforged", "/\x1b[31mred", "/\u2028", "/\x00", "/caf\u00e9"])

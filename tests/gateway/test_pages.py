@@ -479,3 +479,13 @@ def _unreachable() -> set[str]:
     gc.set_debug(0)
     gc.garbage.clear()
     return kinds
+
+
+@pytest.mark.parametrize(
+    ("purpose", "ahead"), [("prefetch", True), ("prefetch;prerender", True), ("", False), ("x", False)]
+)
+async def test_a_page_made_ahead_of_a_visit_says_so(purpose: str, *, ahead: bool) -> None:
+    site = Site(page(document(b"<main>nothing to wait for</main>")))
+    site.ask(sec_purpose=purpose)
+    site.ask()
+    assert [report.prefetch for report in site.world.seen.pages] == [ahead, False]

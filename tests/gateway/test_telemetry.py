@@ -47,6 +47,15 @@ def test_pages_are_counted_by_status_and_logged() -> None:
     assert [json.loads(line)["status"] for line in written[0].splitlines()] == [200, 200, 502]
 
 
+def test_pages_made_ahead_of_a_visit_are_counted_apart() -> None:
+    counters = Counters()
+    counters.page(report(prefetch=True))
+    found = samples(counters)
+    assert found["bff_page_prefetches_total{page=site/home}"] == 1
+    assert "bff_page_duration_seconds_count{page=site/home,status=200}" not in found
+    assert found["bff_page_first_byte_seconds_count{page=site/home}"] == 0
+
+
 def test_slots_are_counted_by_outcome_and_reason() -> None:
     counters = Counters()
     counters.slot("site/card", slot(Outcome.FRESH, Reason.OK))
