@@ -120,7 +120,7 @@ def page(made: Shell, route: str = "/p", **more: Any) -> Page:
 
 
 def planner(*pages: Page, fragments: Mapping[str, Fragment] | None = None, csp: Csp | None = None) -> Planner:
-    accept = {"html": "text/html", "json": "application/json"}
+    accept = {"html": "text/html", "json": "application/json", "podium": "text/html"}
     return Planner({each.name: each for each in pages}, fragments or {}, accept=accept, ceilings={}, csp=csp or Csp({}))
 
 
@@ -337,6 +337,7 @@ class World:
         tier: Tier | None = None,
         loop: VirtualLoop | None = None,
         chance: Callable[[], float] = lambda: 1.0,
+        more: Mapping[str, Source] | None = None,
     ) -> None:
         self.loop = loop or VirtualLoop()
         self.timer = Timer(cast(asyncio.AbstractEventLoop, self.loop))
@@ -346,7 +347,11 @@ class World:
         self.checker = Checker()
         self.planner = planner(*pages, fragments=fragments)
         self.tasks = Underway(Signer(["a secret"]), lambda: WALL + self.loop.time())
-        sources: dict[str, Source] = {"html": HtmlSource(self.checker), "json": JsonSource(self.checker)}
+        sources: dict[str, Source] = {
+            "html": HtmlSource(self.checker),
+            "json": JsonSource(self.checker),
+            **(more or {}),
+        }
         clock, wall = self.loop.time, lambda: WALL + self.loop.time()
         self.replica = None if tier is None else Replica(tier, sources, clock=clock, wall=wall)
         self.resolver = Resolver(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from random import random
 from typing import Final, cast
@@ -26,7 +27,7 @@ from bff.rules import keys, serve
 from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
 from bff.timer import Timer
-from bff.upstream.sources.content import Source
+from bff.upstream.sources.content import Asking, Source
 from bff.upstream.sources.html import certain
 
 SOLO: Final = 10.0  # seconds an unshareable answer keeps calls with its key from queueing behind one another
@@ -54,6 +55,7 @@ class Resolver:
         self._store = store
         self._replica = replica
         self._fetch = fetch
+        self._asks = {name: each.through(fetch, clock) for name, each in sources.items() if isinstance(each, Asking)}
         self._checker = checker
         self._timer = timer
         self._telemetry = telemetry
@@ -157,7 +159,8 @@ class Resolver:
         policy, fragment = call.policy, call.fragment
         flight.asking = True
         self._telemetry.inflight(fragment.context, 1)
-        flight.exchange = self._fetch(
+        fetch = self._asks.get(fragment.source, self._fetch)
+        flight.exchange = fetch(
             Ask(fragment.upstream, "GET", call.target, self._lines(flight, visit, now)),
             timeout=policy.timeout,
             max_body=policy.max_body,
@@ -335,6 +338,10 @@ class Resolver:
         status: int | None = None,
     ) -> Result:
         """What stands in for an answer that did not come, or was none."""
+        asks = self._asks.get(call.fragment.source)
+        own = asks.fallback(call.fragment, call.target) if asks is not None else None
+        if own is not None:
+            call = replace(call, fragment=replace(call.fragment, fallback_html=own))
         return results.fallen(
             call,
             reason,

@@ -170,7 +170,6 @@ CASES = [  # what is added to BASE; where, code and a piece of the text
     ("fragments: {a: {path: /, template: templates/course-card.html}}", (3, 26, "needs-json", "source: json")),
     ("fragments: {a: {path: /, paginate: drf}}", (3, 26, "needs-json", "source: json")),
     ("fragments: {a: {path: /, source: podium, as_of: x}}", (3, 42, "needs-json", "this source is podium")),
-    ("fragments: {a: {path: /, paginate: link, query: {limit: '{n}'}, params: {n: {type: int}}}}", (3, 74, "unbounded-page", "write le: 100")),
     ("fragments: {a: {path: /, source: json, paginate: {items: a}}}", (3, 50, "bad-value", "both items and next")),
     ("fragments: {a: {path: /, source: json, paginate: drv}}", (3, 50, "bad-value", "style: 'drv' is not one of")),
     ("fragments: {a: {path: /, source: json, template: x.html}}", (3, 50, "missing-file", "does not exist")),
@@ -373,10 +372,14 @@ def test_a_plain_registration_has_no_notes(tmp_path: Path) -> None:
     assert not_yet_active(good(tmp_path, BASE + "fragments: {a: {path: /, source: json, trust: checked}}")) == []
 
 
-@pytest.mark.parametrize("source", ["podium", "web-fragment"])
-def test_a_source_to_come_is_noted(tmp_path: Path, source: str) -> None:
-    (note,) = not_yet_active(good(tmp_path, BASE + f"source: {source}"))
-    assert (note.line, note.message) == (3, "source is not yet active")
+@pytest.mark.parametrize(("bound", "codes"), [("", ["unbounded-page"]), (", le: 100", [])])
+def test_how_much_a_page_of_a_list_holds_is_bounded(tmp_path: Path, bound: str, codes: list[str]) -> None:
+    params = f"params: {{n: {{type: int, default: 10{bound}}}, page: {{type: int, default: 1}}}}"
+    query = "query: {limit: '{n}', page: '{page}'}"
+    context = folder(tmp_path, BASE + f"fragments: {{a: {{path: /, paginate: link, {query}, {params}}}}}")
+    manifest, findings = read_context(context, env={})
+    assert manifest is not None
+    assert [finding.code for finding in findings] == codes
 
 
 # --- whatever is written ----------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from bff.model import Fragment, Markup
+from bff.markup.check import Checker
+from bff.model import Clock, Fetch, Fragment, Markup
 from bff.rules.caching import Fields
 
 SLOW = 16 * 1024
@@ -44,6 +45,37 @@ class Source(Protocol):
 
     def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
         """Read a 2xx (or a primary's 4xx) answer. `head`: it may hold elements for the page's head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """What a source is made with."""
+
+    checker: Checker
+    render: float  # seconds that turning one answer into HTML may take
+
+
+class Kind(Protocol):
+    """A class of sources, as an entry point names it."""
+
+    accept: str
+
+    def made(self, kit: Kit, /) -> Source: ...
+
+
+class Asks(Fetch, Protocol):
+    """Exchanges of a source that asks in a way of its own."""
+
+    def fallback(self, fragment: Fragment, target: str) -> bytes | None:
+        """HTML that the source itself offers where it cannot answer."""
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A source that does not simply GET a fragment's target."""
+
+    def through(self, fetch: Fetch, clock: Clock) -> Asks:
+        """What asks for it; `clock` is the loop's."""
 
 
 def content_type(found: Fields) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 from bff.markup.check import Checker
 from bff.model import Fragment, Markup
 from bff.rules.caching import Fields
-from bff.upstream.sources.content import LARGE, SLOW, Content, Read, Unreadable, content_type
+from bff.upstream.sources.content import LARGE, SLOW, Content, Kit, Read, Unreadable, content_type
 
 
 class HtmlSource:
@@ -17,6 +17,10 @@ class HtmlSource:
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
+
+    @classmethod
+    def made(cls, kit: Kit) -> HtmlSource:
+        return cls(kit.checker)
 
     def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
         del params

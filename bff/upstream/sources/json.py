@@ -12,7 +12,7 @@ from bff.errors import TemplateFailed, TemplateSlow
 from bff.markup.check import Checker
 from bff.model import Fragment, Meta
 from bff.rules.caching import Fields, wall
-from bff.upstream.sources.content import SLOW, Content, Read, Unreadable, content_type, rfc3339
+from bff.upstream.sources.content import SLOW, Content, Kit, Read, Unreadable, content_type, rfc3339
 from bff.upstream.sources.html import checked
 
 QUICK: Final = 0.005
@@ -26,6 +26,10 @@ class JsonSource:
         """`render`: seconds a template may take; a quick one runs on the event loop, and moves to a thread once it is not."""
         self._checker = checker
         self._limit = render
+
+    @classmethod
+    def made(cls, kit: Kit) -> JsonSource:
+        return cls(kit.checker, render=kit.render)
 
     def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
         kind = content_type(found)

@@ -18,7 +18,7 @@ from bff.markup.check import Checker
 from bff.model import Fragment
 from bff.rules import redirects
 from bff.rules.caching import Fields
-from bff.upstream.sources.content import SLOW, Content, Read, Unreadable, content_type
+from bff.upstream.sources.content import SLOW, Content, Kit, Read, Unreadable, content_type
 from bff.upstream.sources.html import checked
 
 _SCRIPTS: Final = frozenset({"application/javascript", "text/javascript"})
@@ -40,6 +40,10 @@ class WebFragmentSource:
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
+
+    @classmethod
+    def made(cls, kit: Kit) -> WebFragmentSource:
+        return cls(kit.checker)
 
     def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
         del params
