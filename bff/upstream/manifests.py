@@ -23,7 +23,7 @@ class Asset:
 
     kind: Literal["style", "script"]
     url: str
-    scope: str = "content"  # content | fallback | all
+    scope: str = "all"  # content | fallback | all
     module: bool = False
     integrity: str = ""
     crossorigin: str = ""
@@ -92,7 +92,7 @@ def _asset(kind: Literal["style", "script"], url: str, told: Mapping[str, str]) 
     return Asset(
         kind=kind,
         url=url,
-        scope=told.get("scope") or "content",
+        scope=told.get("scope") or "all",
         module=told.get("type") in ("module", "esm"),
         integrity=told.get("integrity", ""),
         crossorigin=told.get("crossorigin", ""),

@@ -10,7 +10,7 @@ from bff.rules.redirects import ways
 from bff.upstream import podlets
 from bff.upstream.manifests import Asset, Manifest, assets, linked, manifest
 from bff.upstream.podlets import Podlets
-from bff.upstream.sources.podium import PodiumSource, dressed
+from bff.upstream.sources.podium import CONTENT, PodiumSource, dressed
 from tests.build import UPSTREAM, Flown, Upstreams, World, fragment
 
 SAID: dict[str, Any] = {"name": "basket", "version": "1.0.0", "content": "/", "fallback": "/fallback"}
@@ -233,7 +233,7 @@ def test_links_name_assets_by_scope() -> None:
     link = '</a.js>; async; type=module; asset-type=script; scope="content", </f.css>; asset-type=style; scope=fallback'
     link += ", </x>; rel=preload, </b.css>; asset-type=style"
     assert [each.url for each in assets(link, ("content", "all"))] == ["/a.js", "/b.css"]
-    assert [each.url for each in assets(link, ("fallback", "all"))] == ["/f.css"]
+    assert [each.url for each in assets(link, ("fallback", "all"))] == ["/f.css", "/b.css"]
 
 
 # --- the source -------------------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_other_types_are_refused() -> None:
 
 def test_assets_are_checked_as_their_podlet_says() -> None:
     link = b"</a.css>; asset-type=style; media=print; integrity=sha256-x; crossorigin=anonymous"
-    assert dressed(BASKET, {b"link": link}, b"<p>x</p>", ("content",)) == (
+    assert dressed(BASKET, {b"link": link}, b"<p>x</p>", CONTENT) == (
         b'<link rel="stylesheet" href="/a.css" media="print" integrity="sha256-x" crossorigin="anonymous"><p>x</p>'
     )
-    assert dressed(BASKET, {}, b"<p>x</p>", ("content",)) == b"<p>x</p>"
+    assert dressed(BASKET, {}, b"<p>x</p>", CONTENT) == b"<p>x</p>"
