@@ -31,9 +31,8 @@ from bff.store.open import open_tier
 from bff.store.tier import Tier
 from bff.timer import Timer
 from bff.upstream.client import Client
-from bff.upstream.sources.content import Source
-from bff.upstream.sources.html import HtmlSource
-from bff.upstream.sources.json import JsonSource
+from bff.upstream.sources import known
+from bff.upstream.sources.content import Kit
 
 if TYPE_CHECKING:
     from bff.gateway.app import Gateway
@@ -70,10 +69,7 @@ def wire(gateway: Gateway) -> Running:
     checker = Checker()
     signer = Signer(settings.secret or [os.urandom(32)])
     underway = Underway(signer, time.time)
-    sources: Mapping[str, Source] = {
-        "html": HtmlSource(checker),
-        "json": JsonSource(checker, render=settings.limits.render),
-    }
+    sources = known.sources(Kit(checker=checker, render=settings.limits.render))
     replica = None if tier is None else Replica(tier, sources, clock=time.monotonic, wall=time.time)
     resolver = Resolver(
         store=store,
@@ -169,6 +165,5 @@ def planner(
     """What finds pages and plans them, over these registrations and the assets that are there."""
     own = settings.csp
     csp = Csp(own.add, own.report_uri, own.mode == "enforce")
-    accept = {"html": "text/html", "json": "application/json"}
     ceilings = registry.settings.ceilings
-    return Planner(world.pages, world.fragments, accept=accept, ceilings=ceilings, csp=csp, assets=assets)
+    return Planner(world.pages, world.fragments, accept=known.accepts(), ceilings=ceilings, csp=csp, assets=assets)
