@@ -33,6 +33,7 @@ from bff.model import Fetch, Report
 from bff.page.call import Visit
 from bff.page.plan import BadQuery, Planned
 from bff.registry import Registry, World
+from bff.rules.overrides import Layers
 from bff.upstream.remote import Remote
 
 Scope = MutableMapping[str, Any]
@@ -101,6 +102,8 @@ class Gateway:
             await self.live.changes(scope, receive, send)
         elif scope["path"].startswith("/_bff/"):
             await self._system(scope, receive, send)
+        elif (proxied := self.live.proxy.find(scope["raw_path"])) is not None:
+            await self.live.proxy(proxied, scope, receive, send)
         elif scope["method"] in _SAFE:
             register = scope.get("extensions", {}).get("bff.closed")
             if register is not None:
@@ -114,7 +117,7 @@ class Gateway:
 
     def now(self, scope: Scope) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes] | None:
         """The whole answer to a GET or HEAD where nothing must be waited for (called by our own server)."""
-        if self.running is None or scope["path"].startswith("/_bff/"):
+        if self.running is None or scope["path"].startswith("/_bff/") or self.running.proxy.find(scope["raw_path"]):
             return None
         return self.running.pages.now(scope)
 
@@ -163,6 +166,7 @@ class Gateway:
                     await self._peers.start(self.telemetry.exposition)
                 if self.settings.watch:
                     tasks.start_soon(self.registry.watch, self._changed)
+                tasks.start_soon(running.overrides.run)
                 tasks.start_soon(running.assets.run)
                 await running.assets.settled(_UNSTYLED)
                 if running.invalidation.listener is not None:
@@ -179,9 +183,9 @@ class Gateway:
             running.changes.close()
             await running.invalidation.aclose()
             running.resolver.close()
-            if running.client is not None:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                    await running.client.aclose()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                await running.proxy.aclose()
+                await running.client.aclose()
             if running.tier is not None and running.replica is not None:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                     await running.replica.aclose()
@@ -195,9 +199,14 @@ class Gateway:
             self.log.finding(finding)
         if self.running is not None:
             self.running.assets.register(world.fragments)
+            self.running.proxy.register(world)
             self.replan()
             if self.running.invalidation.listener is not None:
                 self.running.invalidation.listener.changed()
+
+    async def override(self, layers: Layers) -> None:
+        """Let what operators have changed hold from the next page on."""
+        self._changed(await anyio.to_thread.run_sync(self.registry.override, layers), [])
 
     def replan(self) -> None:
         """Plan pages anew: registrations have changed, or the files that their heads refer to."""

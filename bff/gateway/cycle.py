@@ -230,6 +230,8 @@ class Cycle:
         if self.untouched:
             status = 503 if self._connection.shared.drain.draining else 500
             self.reply(status, *problem(status, "The gateway failed to answer this request."))
+        elif self._left is None and not self._chunked:  # its end would look like that of the whole
+            self._connection.reset()
         else:
             self._connection.tear()
 

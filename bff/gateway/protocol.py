@@ -8,6 +8,7 @@ with Transfer-Encoding, broken chunks. When what is answered is `turns`; ASGI is
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Final
 from urllib.parse import unquote
 
@@ -28,6 +29,7 @@ _NOTHING: Final[frozenset[bytes]] = frozenset()
 _HEADERS: Final = 256  # lines of a request's head
 _UNREAD: Final = 256 * 1024  # of a body that the application did not read, before the connection is given up
 _SYNC: Final = frozenset({"GET", "HEAD"})
+_UNKNOWN: Final = re.compile(rb"(?:\r?\n)*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ")
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -44,6 +46,7 @@ class Connection(Turns, HttpToolsProtocol):
         self._inside = False  # the head began within a chunk, so `received` is not all of it
         self._dropped = 0  # of a body that nobody reads
         self._skip = False  # a head made up by ourselves is being parsed
+        self._method = ""  # of the head being parsed, where llhttp does not know it
 
     # --- the transport ------------------------------------------------------------------------------------------------
 
@@ -93,6 +96,7 @@ class Connection(Turns, HttpToolsProtocol):
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser; what the callbacks raise comes out of it as the context of its own error."""
+        renamed = None
         try:
             if self.received > self.limits.header_bytes and self.reading is None:
                 data = self._bounded(data)
@@ -105,7 +109,11 @@ class Connection(Turns, HttpToolsProtocol):
                 raise context from None
             if context is not None:
                 raise
-            raise Refused(400, f"The request is malformed: {error}.") from None
+            renamed = self._renamed(data) if "method" in str(error) else None
+            if renamed is None:
+                raise Refused(400, f"The request is malformed: {error}.") from None
+        if renamed is not None:
+            self._parse(renamed)
         if self.received > self.limits.header_bytes:
             raise Refused(431, "The request's trailers are too large.")
 
@@ -117,6 +125,18 @@ class Connection(Turns, HttpToolsProtocol):
         if self.received == before:
             raise Refused(431, f"The request's head has more than {self.limits.header_bytes} bytes.")
         return data[room:]
+
+    def _renamed(self, data: bytes) -> bytes | None:
+        """A request whose method llhttp does not know, under one that it does: methods are open (RFC 9110 §9.1).
+
+        None where the method is no token, or `data` does not begin with it: behind another request in one read, or split.
+        """
+        match = _UNKNOWN.match(data)
+        if match is None or self._method or self._inside or self.reading is not None or self.received != len(data):
+            return None
+        self._method = match[1].decode("ascii")
+        self.parser = httptools.HttpRequestParser(self)
+        return b"POST" + data[match.end(1) :]
 
     def _resume(self, rest: bytes) -> None:
         """An upgrade was asked for and is ignored (RFC 9110 §7.8): a fresh parser reads the body that llhttp skips."""
@@ -185,7 +205,7 @@ class Connection(Turns, HttpToolsProtocol):
             return
         parser = self.parser
         version = parser.get_http_version()
-        method = parser.get_method().decode("ascii")
+        method, self._method = self._method or parser.get_method().decode("ascii"), ""
         path, query = self._judge(version, method)
         decoded = path.decode("ascii")
         scope: Scope = {

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 from collections import deque
 from typing import Final
 
@@ -210,6 +212,12 @@ class Turns:
     def tear(self) -> None:
         """A response cannot be completed: end the connection without its last chunk, so that the client can tell."""
         self.close()
+
+    def reset(self) -> None:
+        """The same for a response that only the connection's end delimits: the client is told by RST instead of FIN."""
+        reset_on_close = struct.pack("ii", 1, 0)
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_on_close)
+        self.transport.abort()
 
     def close(self, *, linger: bool = False) -> None:
         """Leave once everything is written. A client still sending gets time to read the answer first."""

@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from random import random
 from typing import TYPE_CHECKING
 
 from bff.config.settings import Settings
 from bff.gateway.assets import REFRESH, Shelf
+from bff.gateway.flights import Flights
 from bff.gateway.invalidation import Invalidation, invalidate
+from bff.gateway.keeping import Keeping
 from bff.gateway.listeners import Listeners
 from bff.gateway.live import Live
+from bff.gateway.overriding import Overrides
 from bff.gateway.pages import Pages
 from bff.gateway.posts import Posts
-from bff.gateway.tasks import Tasks
+from bff.gateway.proxied import Job
+from bff.gateway.proxy import Proxy
+from bff.gateway.proxyturn import Ground
+from bff.gateway.tasks import Tasks, task_location
 from bff.markup.check import Checker
-from bff.model import Fetch
+from bff.model import Fetch, Fragment, Purge
 from bff.page.hoist import Hoisted
 from bff.page.plan import Csp, Planner
 from bff.page.replica import Replica
@@ -33,6 +40,7 @@ from bff.timer import Timer
 from bff.upstream.client import Client
 from bff.upstream.sources import known
 from bff.upstream.sources.content import Kit
+from bff.upstream.stream import Streams
 
 if TYPE_CHECKING:
     from bff.gateway.app import Gateway
@@ -44,7 +52,7 @@ class Running:
 
     timer: Timer
     fetch: Fetch
-    client: Client | None
+    client: Client
     store: MemoryStore
     tier: Tier | None
     replica: Replica | None
@@ -54,16 +62,18 @@ class Running:
     pages: Pages
     posts: Posts
     tasks: Tasks
+    proxy: Proxy
     assets: Shelf
     changes: Live
     invalidation: Invalidation
+    overrides: Overrides
 
 
 def wire(gateway: Gateway) -> Running:
     """Make what serves requests, on the running loop."""
     settings, timer = gateway.settings, Timer(asyncio.get_running_loop())
-    client = _client(settings, timer) if gateway.given is None else None
-    fetch: Fetch = gateway.given or client  # type: ignore[assignment] # one of the two is there
+    client = _client(settings, timer)
+    fetch: Fetch = gateway.given or client
     store = MemoryStore(settings.memory, gateway.telemetry.evicted)
     tier = open_tier(settings.store, failed=gateway.telemetry.failed, tell=gateway.log.event)
     checker = Checker()
@@ -88,17 +98,17 @@ def wire(gateway: Gateway) -> Running:
         underway=underway,
         fetch=fetch,
         telemetry=gateway.telemetry,
-        find=lambda name: pages.planner.fragments.get(name),  # noqa: PLW0108 # the planner is replaced at reloads
+        find=lambda name: pages.planner.fragments.get(name) or _routed(gateway.registry.world, name),
     )
-    changes = Live(
-        Listeners(settle=_settle(settings), wall=time.time),
-        planner=lambda: pages.planner,
-        visit=gateway.visit,
-        resolver=resolver,
-        store=store,
-        drain=gateway.drain,
-    )
-    invalidation = invalidate(gateway, store=store, resolver=resolver, tier=tier, heard=changes.heard)
+    changes = _live(gateway, pages, resolver, store)
+
+    def heard(purge: Purge, when: float | None) -> None:
+        if gateway.running is not None:
+            gateway.running.proxy.heard(purge)
+        changes.heard(purge, when)
+
+    overrides = _overrides(gateway, tier)
+    invalidation = invalidate(gateway, store=store, resolver=resolver, tier=tier, overrides=overrides, heard=heard)
     posts = Posts(fetch=fetch, purge=invalidation.changes.purge, telemetry=gateway.telemetry, tasks=underway)
     return Running(
         timer=timer,
@@ -113,9 +123,11 @@ def wire(gateway: Gateway) -> Running:
         pages=pages,
         posts=posts,
         tasks=tasks,
+        proxy=_proxy(gateway, client, store, underway, invalidation.changes.purge),
         assets=shelf(gateway, fetch),
         changes=changes,
         invalidation=invalidation,
+        overrides=overrides,
     )
 
 
@@ -138,6 +150,60 @@ def _pages(gateway: Gateway, resolver: Resolver, timer: Timer) -> Pages:
         logs_slots=gateway.settings.logging.access or gateway.dev,
         dev=gateway.dev,
         cors=gateway.cors,
+    )
+
+
+def _proxy(
+    gateway: Gateway,
+    client: Client,
+    store: MemoryStore,
+    underway: Underway,
+    purge: Callable[[Purge], Awaitable[int]],
+) -> Proxy:
+    """What answers proxy routes, over the registrations as they are now."""
+    telemetry, clock = gateway.telemetry, time.monotonic
+    keeping = Keeping(store, telemetry, purge=purge, clock=clock, wall=time.time, random=random)
+
+    def task_url(job: Job, stated: str) -> str | None:
+        route, principal = job.route, job.principal
+        upstream = route.fragment.upstream
+        return task_location(underway, route.name, upstream, stated=stated, asked=job.target, principal=principal)
+
+    flights = Flights(start=Streams(client), keeping=keeping, telemetry=telemetry, task_url=task_url, clock=clock)
+    ground = Ground(
+        flights=flights, keeping=keeping, telemetry=telemetry, cors=gateway.cors, clock=clock, random=random
+    )
+    trusted, identity = gateway.identifier.proxies.trust, gateway.settings.identity.header.name
+    proxy = Proxy(ground=ground, visit=gateway.visit, trusted=trusted, identity=identity)
+    proxy.register(gateway.registry.world)
+    return proxy
+
+
+def _overrides(gateway: Gateway, tier: Tier | None) -> Overrides:
+    return Overrides(
+        tier,
+        world=lambda: gateway.registry.world,
+        ceilings=lambda: gateway.registry.settings.ceilings,
+        apply=gateway.override,
+        log=gateway.log,
+        wall=time.time,
+    )
+
+
+def _routed(world: World, name: str) -> Fragment | None:
+    """What stands for a proxy route where fragments do."""
+    route = world.routes.get(name)
+    return route.fragment if route is not None else None
+
+
+def _live(gateway: Gateway, pages: Pages, resolver: Resolver, store: MemoryStore) -> Live:
+    return Live(
+        Listeners(settle=_settle(gateway.settings), wall=time.time),
+        planner=lambda: pages.planner,
+        visit=gateway.visit,
+        resolver=resolver,
+        store=store,
+        drain=gateway.drain,
     )
 
 

@@ -16,12 +16,12 @@ import re
 from collections import deque
 from typing import Final, NamedTuple
 
-from bff.model import Ask, Failure, Reason, Reply, Timeout, Upstream
+from bff.model import Ask, Failure, Headers, Reason, Reply, Timeout, Upstream
 from bff.upstream.client import Client
 from bff.upstream.connection import Connection
 from bff.upstream.exchange import Exchange, Home
 from bff.upstream.pool import OPEN, REFUSE, WAIT
-from bff.upstream.wire import Headers, Wire
+from bff.upstream.wire import Wire
 
 HIGH: Final = 64 * 1024  # bytes of an answer not yet taken from which on no more is read
 LOW: Final = 16 * 1024
@@ -101,7 +101,7 @@ def write_head(upstream: Upstream, method: str, target: str, lines: Headers, bod
     """A whole request head; raises ValueError where it would not be one request for the target."""
     if not _TARGET(target) or not _METHOD(method):
         raise ValueError(f"{method!r} {target!r} is not a request line")
-    framing: Headers = []
+    framing: list[tuple[bytes, bytes]] = []
     if body is not None:
         chunked = (b"transfer-encoding", b"chunked")
         framing = [chunked if body.length is None else (b"content-length", b"%d" % body.length)]

@@ -57,7 +57,7 @@ async def test_a_request_reaches_the_application(server: Running) -> None:
         (get(target=b"/a b"), 400),
         (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-        (b"NONSENSE / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"NON/SENSE / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00", 400),
         (get(version=b"2.0"), 505),
         (get(version=b"0.9"), 505),
@@ -255,3 +255,20 @@ async def test_no_more_connections_are_taken_than_there_is_room_for() -> None:
 def test_a_unix_peer_has_no_address() -> None:
     assert _address("") is None
     assert _address(("::1", 80, 0, 0)) == ("::1", 80)
+
+
+@pytest.mark.parametrize("method", [b"BREW", b"purge", b"DESCRIBE", b"X-Y_Z", b"GETX"])
+async def test_a_method_that_nobody_knows_is_a_method(server: Running, method: bytes) -> None:
+    client = await server.connect()
+    for _ in range(2):
+        answer = await client.ask(method + b" /p?q HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+        assert (answer.status, answer.body) == (200, method + b"|/p|q|a|abc")
+    assert (await client.ask(b"\r\n" + method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")).body == method + b"|/||a|"
+    assert (await client.ask()).body.startswith(b"GET|")
+
+
+@pytest.mark.parametrize(
+    "data", [b"BR EW / HTTP/1.1\r\nHost: a\r\n\r\n", b"B" * 40 + b" / HTTP/1.1\r\nHost: a\r\n\r\n"]
+)
+async def test_what_is_no_method_is_malformed(server: Running, data: bytes) -> None:
+    assert (await server.ask(data)).status == 400

@@ -1,0 +1,251 @@
+"""Exchanges of proxy routes under way: each is pumped into a spool, told how it landed, and kept where it may be.
+
+Owns what is shared: who may join whose exchange, and how long one lives that nobody waits for. What a request is answered
+with is `proxy`'s business, what the store makes of an answer `keeping`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from bff.gateway.keeping import Keeping, shown, tags
+from bff.gateway.proxied import Came, Job, Landed
+from bff.gateway.spool import Spool
+from bff.model import Clock, Failure, Headers, Reason, Telemetry, Timeout, Upstream
+from bff.rules import forwarding, revalidation
+from bff.rules.caching import Fields, fields, text
+from bff.rules.forwarding import Lines
+from bff.rules.stored import Stored
+from bff.store.answers import Answers, Kept
+from bff.upstream.stream import Body, Head, Stream, Torn
+
+SOLO: Final = 10.0
+"""Seconds for which nobody waits for another's exchange after an answer that could not be shared (Varnish's hit-for-miss)."""
+SOLO_KEYS: Final = 4096
+_GIVEN_UP: Final = Failure(Reason.TORN, "reset", "it was given up")
+_ASTRAY: Final = Failure(Reason.REFUSED, "refused", "the context leads to where it may not")
+
+
+class Start(Protocol):
+    """Starts streamed exchanges (`upstream.stream.Streams`)."""
+
+    def __call__(
+        self,
+        upstream: Upstream,
+        method: str,
+        target: str,
+        lines: Headers,
+        *,
+        body: Body | None,
+        timeout: Timeout,
+        limit: int,
+    ) -> Stream: ...
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Flight:
+    """One exchange. `landed` comes with the head of its answer; `asked`: the kept answers it asks about."""
+
+    job: Job
+    asked: tuple[Kept, ...]
+    stream: Stream
+    spool: Spool
+    landed: asyncio.Future[Landed]
+    began: float
+    shared: bool
+    closing: asyncio.TimerHandle | None = None
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Flights:
+    """All of them, of one gateway. `task_url(job, stated)`: where a 202's task is asked for, None where it may not be."""
+
+    def __init__(
+        self,
+        *,
+        start: Start,
+        keeping: Keeping,
+        telemetry: Telemetry,
+        task_url: Callable[[Job, str], str | None],
+        clock: Clock,
+    ) -> None:
+        self._start = start
+        self._keeping = keeping
+        self._telemetry = telemetry
+        self._task_url = task_url
+        self._clock = clock
+        self._shared: dict[str, Flight] = {}
+        self._solo: dict[str, float] = {}
+        self._all: set[Flight] = set()
+
+    # --- starting and joining -----------------------------------------------------------------------------------------
+
+    def joinable(self, key: str) -> Flight | None:
+        """The exchange under way whose answer a request of this key may turn out to share."""
+        return self._shared.get(key)
+
+    def alone(self, key: str) -> bool:
+        """Whether the last answer to this could not be shared, so that waiting for another one is in vain."""
+        return self._solo.get(key, 0.0) > self._clock()
+
+    def start(self, job: Job, asked: tuple[Kept, ...] = (), *, shared: bool = False) -> Flight:
+        """Ask the context. `asked`: whether these still hold; `shared`: others may join."""
+        fragment, policy = job.route.fragment, job.policy
+        lines = revalidation.conditional(job.lines, [kept.stored for kept in asked]) if asked else job.lines
+        stream = self._start(
+            fragment.upstream,
+            job.method,
+            job.target,
+            lines,
+            body=job.body,
+            timeout=policy.timeout,
+            limit=policy.concurrency,
+        )
+        loop = asyncio.get_running_loop()
+        flight = Flight(
+            job=job,
+            asked=asked,
+            stream=stream,
+            spool=Spool(lambda: self._unread(flight), lambda: self._close(flight)),
+            landed=loop.create_future(),
+            began=self._clock(),
+            shared=shared,
+        )
+        if shared:
+            self._shared[job.key] = flight
+        self._all.add(flight)
+        self._telemetry.inflight(fragment.context, 1)
+        flight.task = loop.create_task(self._fly(flight))
+        return flight
+
+    def refresh(self, job: Job, entry: Answers, kept: Kept) -> None:
+        """Ask in the background whether an answer still holds, unless somebody does, or it failed just now."""
+        if job.key not in self._shared and entry.retry_at <= self._clock():
+            asked = (kept,) if kept.version == job.route.fragment.version else ()
+            lines = forwarding.plain(job.lines)
+            self.start(replace(job, method="GET", lines=lines, request=fields(lines)), asked, shared=True)
+
+    def part(self, context: str) -> None:
+        """Something of a context has changed: nobody joins what was asked before."""
+        for key in [key for key, flight in self._shared.items() if context in ("", flight.job.route.context)]:
+            del self._shared[key]
+
+    async def aclose(self) -> None:
+        """End everything."""
+        tasks = [flight.task for flight in self._all if flight.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- one exchange -------------------------------------------------------------------------------------------------
+
+    async def _fly(self, flight: Flight) -> None:
+        fragment, stream = flight.job.route.fragment, flight.stream
+        end, label = _GIVEN_UP, ""
+        try:
+            head = await stream.head()
+            label = str(head.status)
+            if isinstance(head, Failure):
+                self._keeping.failed(flight.job)
+                end = head
+                return
+            if await self._keeping.changed(flight.job, head.status, head.headers):
+                self.part(fragment.context)
+            flight.landed.set_result(self._land(flight, head))
+            if not flight.spool.readers:
+                self._unread(flight)
+            await self._pump(flight)
+            self._end(flight, None)
+        except Torn as torn:
+            end, label = torn.failure, torn.failure.status
+        finally:
+            stream.cancel()
+            self._end(flight, end)
+            self._telemetry.inflight(fragment.context, -1)
+            if label:
+                self._telemetry.upstream(fragment, label, stream.seconds)
+
+    async def _pump(self, flight: Flight) -> None:
+        spool = flight.spool
+        while piece := await flight.stream.read():
+            spool.add(piece)
+            await spool.room()
+        landed = flight.landed.result()
+        if spool.keep and isinstance(landed, Came):
+            self._keeping.keep(flight.job, landed, spool.whole(), flight.began)
+
+    def _end(self, flight: Flight, failure: Failure | None) -> None:
+        if failure is not None and not flight.landed.done():
+            flight.landed.set_result(failure)
+        flight.spool.end(failure)
+        self._close(flight)
+        self._all.discard(flight)
+        if flight.closing is not None:
+            flight.closing.cancel()
+            flight.closing = None
+
+    def _land(self, flight: Flight, head: Head) -> Landed:
+        """What the head of an answer makes of a flight."""
+        job, status, headers = flight.job, head.status, head.headers
+        if status == 304 and flight.asked:
+            self._close(flight)
+            return self._keeping.renew(job, flight.asked, headers, flight.began)
+        if status >= 500 or status == 429:
+            self._keeping.failed(job)
+        found = fields(headers)
+        lines = shown(job, status, headers, self._task(job, status, found))
+        if lines is None:
+            self._close(flight)
+            return _ASTRAY
+        return self._came(flight, head, lines, found)
+
+    def _came(self, flight: Flight, head: Head, lines: Lines, found: Fields) -> Came:
+        job, status, headers = flight.job, head.status, head.headers
+        baked = [line for line in headers if line[0] == b"set-cookie"]
+        terms = self._keeping.terms(job, status, [*lines, *baked], flight.began)
+        most = job.policy.max_body
+        if isinstance(terms, Stored) and (head.length is None or head.length <= most):
+            flight.spool.keep = most
+        else:
+            self._alone(flight, status)
+        cookies = forwarding.granted_cookies(headers, job.route.fragment.grant)
+        return Came(status, lines, cookies, terms, tags(found, job.uri))
+
+    def _task(self, job: Job, status: int, found: Fields) -> str | None:
+        stated = text(found, b"location")
+        return self._task_url(job, stated) if status == 202 and stated else None
+
+    # --- sharing ------------------------------------------------------------------------------------------------------
+
+    def _alone(self, flight: Flight, status: int) -> None:
+        """Its answer is nobody else's: who waits for it asks for himself, and so does who comes soon, but after an error."""
+        self._close(flight)
+        if flight.shared and status < 500 and status != 429:
+            if len(self._solo) >= SOLO_KEYS:
+                self._solo.clear()
+            self._solo[flight.job.key] = self._clock() + SOLO
+
+    def _close(self, flight: Flight) -> None:
+        """Nobody joins it any more."""
+        if self._shared.get(flight.job.key) is flight:
+            del self._shared[flight.job.key]
+
+    def _unread(self, flight: Flight) -> None:
+        """Nobody waits for it any more: it goes on where it could fill the store, within `total`; else it ends now."""
+        task = flight.task
+        if task is None or flight.spool.ended:
+            return
+        unknown = flight.shared and not flight.landed.done()
+        if not (unknown or flight.spool.keep):
+            task.cancel()
+        elif flight.closing is None:
+            left = flight.began + flight.job.policy.timeout.total - self._clock()
+            flight.closing = asyncio.get_running_loop().call_later(max(left, 0.0), self._overdue, flight)
+
+    def _overdue(self, flight: Flight) -> None:
+        flight.closing = None
+        if not flight.spool.readers and flight.task is not None:
+            flight.task.cancel()
