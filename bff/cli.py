@@ -23,6 +23,7 @@ from bff import demo as processes
 from bff import explain as explanations
 from bff import findings as told
 from bff import fitness, operate, scaffold, waterfall
+from bff import verify as verification
 from bff.chosen import Chosen, Unusable, choose
 from bff.config.options import Settings
 from bff.config.schema import context_schema, settings_schema
@@ -255,6 +256,40 @@ def purge(
         settings = Settings() if url and token else choose(config, None).settings
         said = operate.gateway(url, token, settings).purge(asked | {"soft": soft})
     typer.echo(said)
+
+
+@app.command()
+def verify(
+    context: Annotated[str, typer.Argument(metavar="CONTEXT", help="The context, such as discovery.")],
+    *,
+    config: ConfigFile = None,
+    fragments: Folder = None,
+    form: Annotated[told.Form, typer.Option("--format", help="For people, programs, or a change's review.")] = "text",
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Of the browser's request; repeat it.")
+    ] = None,
+    principal: Annotated[str, typer.Option(metavar="NAME", help="Who is signed in.")] = "",
+) -> None:
+    """Ask a context's live service for each of its fragments, and say where it is not what is registered.
+
+    Parameters have the values of their `example`. Exit codes as of `bff check`. Example: bff verify discovery
+    """
+    with plainly():
+        headers = [_header(text) for text in header or []]
+        chosen = choose(config, fragments)
+        world = chosen.registry().world
+        if context not in world.contexts:
+            broken = [finding for finding in world.findings if finding.context == context]
+            if broken:
+                raise UnusableInput(broken)
+            raise Unusable(f"there is no context {context}; there are {', '.join(world.contexts) or 'none'}")
+        limits = chosen.settings.limits
+        ask = partial(verification.verify, world, context, render=limits.render, header_bytes=limits.header_bytes)
+        found = anyio.run(partial(ask, principal=principal or None, headers=headers))
+    findings = told.relative(found, Path.cwd())
+    for line in told.lines(findings, {"fragments": len(world.contexts[context].fragments)}, form):
+        typer.echo(line)
+    raise typer.Exit(FOUND if told.failing(findings) else WELL)
 
 
 @app.command()

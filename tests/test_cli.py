@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from bff import cli
 from tests.folders import SHELL, context, shop, slot, write
 
-COMMANDS = ("serve", "dev", "check", "explain", "render", "schema", "demo", "new context", "new fragment", "new page")
+COMMANDS = ("serve", "dev", "check", "explain", "render", "schema", "demo", "verify", "new context", "new fragment", "new page")
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +94,24 @@ def test_notes_change_no_exit_code(tmp_path: Path) -> None:
     write(file, file.read_text() + "    deadline: 3s\n")
     result = bff("check")
     assert (result.exit_code, "note: shop/cart may take 3s" in result.stdout) == (0, True)
+
+
+def test_verify_tells_what_a_service_is_not(tmp_path: Path) -> None:
+    shop(tmp_path / "fragments")
+    with closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        origin = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        result = bff("verify", "shop", BFF_UPSTREAM__SHOP=origin)
+        assert result.exit_code == 1
+        assert "error: shop/lines did not answer" in result.stdout
+        assert "1 fragment: 1 error" in result.stdout
+        result = bff("verify", "shop", "--format", "json", "--header", "x-a:1", BFF_UPSTREAM__SHOP=origin)
+        assert json.loads(result.stdout)["findings"][0]["code"] == "unreachable"
+    result = bff("verify", "shp")
+    assert (result.exit_code, "there are shop" in result.stderr) == (2, True)
+    write(tmp_path / "fragments/shop/context.yaml", "owner: x\nnope: 1\n")
+    result = bff("verify", "shop")
+    assert (result.exit_code, "nope" in result.stderr) == (2, True)
 
 
 def test_fitness_rules_are_part_of_check(tmp_path: Path) -> None:

@@ -62,6 +62,11 @@ class Podlets:
         podlet = self._known.get((upstream, target.partition("?")[0]))
         return podlet.fallback if podlet is not None else None
 
+    def manifest(self, upstream: Upstream, target: str) -> Manifest | None:
+        """What a podlet says of itself, as far as it has been asked."""
+        podlet = self._known.get((upstream, target.partition("?")[0]))
+        return podlet.manifest if podlet is not None else None
+
     def _podlet(self, upstream: Upstream, path: str) -> Podlet:
         key = upstream, path
         if key not in self._known:
