@@ -1,15 +1,13 @@
 """The command `bff`: what people type, what they are told, and with which exit code (contract §4).
 
 Every command is a few lines over a module that does the work. Nothing ends in a traceback: what is wrong is told on
-standard error. Exit codes: 0 well, 1 findings, 2 unusable input. The only importer of typer.
+standard error. Exit codes: 0 well, 1 findings, 2 unusable input. What is asked of a running gateway is in `operations`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +18,23 @@ import typer
 from rich.console import Console
 
 from bff import demo as processes
-from bff import explain as explanations
 from bff import findings as told
-from bff import fitness, operate, scaffold, waterfall
+from bff import fitness, operations, scaffold, waterfall
 from bff import verify as verification
+from bff.arguments import (
+    FOUND,
+    UNUSABLE,
+    WELL,
+    ConfigFile,
+    Folder,
+    Host,
+    LogFormat,
+    Port,
+    Workers,
+    complain,
+    plainly,
+)
 from bff.chosen import Chosen, Unusable, choose
-from bff.config.options import Settings
 from bff.config.schema import context_schema, settings_schema
 from bff.errors import UnusableInput
 from bff.paths import demo_folder
@@ -34,25 +43,7 @@ from bff.registry import Registry, World
 if TYPE_CHECKING:
     from bff.gateway.app import Rendered
 
-WELL, FOUND, UNUSABLE = 0, 1, 2
 ACCEPT: Final = {"html": "text/html", "json": "application/json", "ndjson": "application/x-ndjson"}
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Operator settings; bff.yaml where there is one.")
-]
-Folder = Annotated[
-    Path | None, typer.Option("--fragments", metavar="DIR", help="Registrations, instead of the settings' folder.")
-]
-Host = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where to listen, instead of the settings' address.")]
-Port = Annotated[int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Instead of the settings' port.")]
-Url = Annotated[
-    str, typer.Option("--url", metavar="URL", help="The running gateway, instead of the settings' address.")
-]
-Token = Annotated[
-    str, typer.Option("--token", metavar="TOKEN", help="Of its admin API, instead of the settings' (BFF_ADMIN__TOKEN).")
-]
-Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes sharing the port.")]
-LogFormat = Annotated[Literal["json", "console"] | None, typer.Option(help="JSON objects, or lines for people.")]
 
 app = typer.Typer(
     help="Streams pages made of fragments, each from its own context's service, under one deadline.",
@@ -62,6 +53,7 @@ app = typer.Typer(
 )
 new = typer.Typer(help="Write a new context, fragment or page; nothing is ever overwritten.", no_args_is_help=True)
 app.add_typer(new, name="new")
+operations.add(app)
 
 
 def main() -> None:
@@ -71,24 +63,6 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last resort of a command
         complain(f"{type(error).__name__}: {error}")
         sys.exit(UNUSABLE)
-
-
-def complain(message: str) -> None:
-    typer.echo(f"error: {message}", err=True)
-
-
-@contextmanager
-def plainly() -> Iterator[None]:
-    """What a command cannot use ends it with exit code 2 and says so."""
-    try:
-        yield
-    except UnusableInput as unusable:
-        for finding in told.relative(unusable.findings, Path.cwd()):
-            typer.echo(str(finding), err=True)
-        raise typer.Exit(UNUSABLE) from None
-    except (scaffold.Refused, Unusable) as refused:
-        complain(str(refused))
-        raise typer.Exit(UNUSABLE) from None
 
 
 @app.callback(invoke_without_command=True)
@@ -176,30 +150,6 @@ def check(
 
 
 @app.command()
-def explain(
-    name: Annotated[str, typer.Argument(metavar="PAGE|FRAGMENT", help="A full name, such as ecommerce/checkout.")],
-    config: ConfigFile = None,
-    fragments: Folder = None,
-) -> None:
-    """Say where every value of a page or a fragment comes from, a line each.
-
-    Example: bff explain discovery/course-card
-    """
-    with plainly():
-        chosen = choose(config, fragments)
-        world = chosen.registry().world
-        lines = list(explanations.of(world, name, chosen.settings.ceilings))
-        if not lines:
-            near = explanations.names(world, name)
-            raise Unusable(
-                f"there is no page or fragment {name}; "
-                + (f"nearest: {', '.join(near)}" if near else "see `bff check`")
-            )
-    for line in lines:
-        typer.echo(line)
-
-
-@app.command()
 def render(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A page's path, with its query string.")],
     *,
@@ -230,32 +180,6 @@ def render(
         _write(rendered.body, out)
     waterfall.draw(rendered.report, Console(stderr=True, highlight=False))
     raise typer.Exit(WELL if rendered.status < 400 else FOUND)
-
-
-@app.command()
-def purge(
-    *,
-    tag: Annotated[str, typer.Option(metavar="TAG", help="Entries with this tag, such as course:1.")] = "",
-    fragment: Annotated[str, typer.Option(metavar="NAME", help="Entries of a fragment: discovery/course-card.")] = "",
-    context: Annotated[str, typer.Option(metavar="NAME", help="Entries of a context.")] = "",
-    all_: Annotated[bool, typer.Option("--all", help="Every entry.")] = False,
-    soft: Annotated[bool, typer.Option("--soft", help="Mark them stale and fetch them again.")] = False,
-    url: Url = "",
-    token: Token = "",
-    config: ConfigFile = None,
-) -> None:
-    """Make a running gateway forget what it keeps, or with --soft fetch it again.
-
-    Reaches all of its workers and machines. Example: bff purge --tag course:1 --soft --url http://127.0.0.1:8000
-    """
-    named = {"tag": tag, "fragment": fragment, "context": context, "all": all_}
-    asked = {name: value for name, value in named.items() if value}
-    with plainly():
-        if len(asked) != 1:
-            raise Unusable("say what to purge: one of --tag, --fragment, --context, --all")
-        settings = Settings() if url and token else choose(config, None).settings
-        said = operate.gateway(url, token, settings).purge(asked | {"soft": soft})
-    typer.echo(said)
 
 
 @app.command()
@@ -320,7 +244,8 @@ def demo(
         chosen = choose(config or (beside if beside.is_file() else None), folder)
         world = chosen.registry().world
         _complete(world)
-        children = processes.family(world.contexts.values(), folder, port=port, config=chosen.config)
+        events, settings = chosen.settings.events, chosen.config
+        children = processes.family(world.contexts.values(), folder, port=port, config=settings, events=events)
         for child, taken in processes.busy(children):
             raise Unusable(processes.advice(child, taken))
     typer.echo(f"starting {len(children)} processes …")

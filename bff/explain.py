@@ -85,7 +85,7 @@ def _origin(origin: str, of: Fragment, where: str = "") -> str:
         "context": f"context ({of.context})",
         "fragment": f"fragment ({of.name})",
         "slot": f"slot ({where})",
-        "override": "override (bff.yaml)",
+        "override": "override (bff.yaml or bff override)",
     }
     return named.get(origin, origin)
 
@@ -130,7 +130,7 @@ def _shown(pattern: Pattern) -> str:
 
 
 def _deadline_origin(of: Page) -> str:
-    return "built-in" if of.deadline == 2.0 else f"page ({of.name}), or override (bff.yaml)"
+    return "built-in" if of.deadline == 2.0 else f"page ({of.name}), or override"
 
 
 # --- slots ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from bff.chosen import Unusable
@@ -35,9 +35,33 @@ class Gateway:
         done = "marked stale" if told["soft"] else "purged"
         return f"{entries} {'entry' if entries == 1 else 'entries'} {done} on {self.url} ({what})"
 
+    def override(self, target: str, values: Mapping[str, str], lasting: str, reason: str) -> str:
+        """Let values hold for a while, and say for how long. Raises `Unusable`."""
+        if not lasting or not reason:
+            raise Unusable("say for how long and why: --for 2h --reason TEXT")
+        made = self._post("overrides", {"target": target, "set": values, "for": lasting, "reason": reason})
+        return f"{_said(made)} (on {self.url})"
+
+    def overrides(self) -> list[str]:
+        """A line for each override that holds. Raises `Unusable`."""
+        told = self._ask("GET", "overrides")["overrides"]
+        return [f"{_said(each)}, by {each['by']}: {each['reason']}" for each in told] or ["nothing is overridden"]
+
+    def clear(self, target: str) -> str:
+        """End what is overridden of a target. Raises `Unusable`."""
+        ended = self._ask("DELETE", f"overrides?{urlencode({'target': target})}")["ended"]
+        return f"{ended} {'override' if ended == 1 else 'overrides'} of {target} ended on {self.url}"
+
+    def explain(self, name: str) -> list[str]:
+        """The lines of `bff explain`, as the gateway has its policies now. Raises `Unusable`."""
+        return list(map(str, self._ask("GET", f"explain?{urlencode({'name': name})}")["lines"]))
+
     def _post(self, action: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        return self._ask("POST", action, json.dumps(asked).encode())
+
+    def _ask(self, method: str, action: str, body: bytes | None = None) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
-        request = Request(f"{self.url}/_bff/admin/{action}", json.dumps(asked).encode(), headers, method="POST")  # noqa: S310 - `gateway` lets http and https through alone
+        request = Request(f"{self.url}/_bff/admin/{action}", body, headers, method=method)  # noqa: S310 - `gateway` lets http and https through alone
         try:
             with _OPEN(request, timeout=PATIENCE) as answer:
                 told = json.loads(answer.read())
@@ -60,10 +84,15 @@ class Gateway:
         match error.code:
             case 401:
                 return f"{self.url} does not know this token; see `admin` in its bff.yaml, and give it with --token"
-            case 404:
+            case 404 if not detail.startswith("there is no "):
                 return f"{self.url} has no admin API: there is no token in its bff.yaml, or admin.listen is another address"
             case _:
                 return detail
+
+
+def _said(override: Mapping[str, Any]) -> str:
+    values = " ".join(f"{key}={value}" for key, value in override["values"].items())
+    return f"{override['target']} {values} until {override['until']}"
 
 
 def gateway(url: str, token: str, settings: Settings) -> Gateway:

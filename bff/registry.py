@@ -21,11 +21,12 @@ from watchfiles import Change, DefaultFilter, awatch
 
 from bff.build import build
 from bff.config.compile import route_shape
-from bff.config.options import Settings
+from bff.config.options import PageOverride, Settings
 from bff.config.settings import read_settings
 from bff.errors import Finding, UnusableInput
 from bff.link import Built, Place, link
 from bff.model import Context, Fragment, Page, Route
+from bff.rules.overrides import Layers
 
 _LOG: Final = logging.getLogger("bff.registry")
 DEBOUNCE: Final = 100  # milliseconds of quiet before a reload; an editor's or a deployment's files come in a burst
@@ -33,6 +34,7 @@ LOOK: Final = 5000  # milliseconds between two looks without an event; a look is
 PAUSE: Final = 1.0  # seconds until a watch that broke down is tried again
 LIVE: Final = ("policy", "overrides", "ceilings", "allow")
 """The settings that hold from the next reload; the others need a restart."""
+NONE: Final = Layers(contexts={}, fragments={}, deadlines={})
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules"})
 
 OnChange = Callable[["World", list[Finding]], None]
@@ -78,6 +80,7 @@ class Registry:
         self._filed, self._told = self._file_settings()
         self._kept: dict[str, _Kept] = {}
         self._notes: list[Finding] = []
+        self._overrides = NONE  # of the running gateway, beside those of `bff.yaml`
         self._lock = threading.Lock()  # the watch reloads in a worker thread, a signal in the loop's
 
     def load(self) -> World:
@@ -95,6 +98,29 @@ class Registry:
             self._read_settings()
             self.world = self._next()
         return self.world
+
+    def override(self, layers: Layers) -> World:
+        """As `load`, with what operators have changed for a while; it wins over everything."""
+        with self._lock:
+            self._overrides = layers
+            self.world = self._heard = self._next()
+        return self.world
+
+    @property
+    def _effective(self) -> Settings:
+        """The settings with all overrides in one."""
+        file, live = self.settings.overrides, self._overrides
+        if live is NONE:
+            return self.settings
+        contexts = {name: {**file.contexts.get(name, {}), **layer} for name, layer in live.contexts.items()}
+        fragments = {name: {**file.fragments.get(name, {}), **layer} for name, layer in live.fragments.items()}
+        pages = {name: PageOverride(deadline=seconds) for name, seconds in live.deadlines.items()}
+        changes = {
+            "contexts": {**file.contexts, **contexts},
+            "fragments": {**file.fragments, **fragments},
+            "pages": {**file.pages, **pages},
+        }
+        return self.settings.model_copy(update={"overrides": file.model_copy(update=changes)})
 
     # --- watching -----------------------------------------------------------------------------------------------------
 
@@ -154,7 +180,7 @@ class Registry:
     def _attempt(self, folder: Path, layouts: Mark) -> _Kept:
         """The folder's files as they are now, compiled; or the last good version beside what is wrong with them."""
         last = self._kept.get(folder.name)
-        own = (*_files(folder), *(repr(getattr(self.settings, name)) for name in LIVE))
+        own = (*_files(folder), *_settled(self._effective, folder.name))
         mark = (own, layouts)
         if last is not None and last.mark == mark:
             return last
@@ -169,7 +195,7 @@ class Registry:
     def _build(self, folder: Path, last: Built | None) -> tuple[Built | None, list[Finding]]:
         """As `build`; a context that trips a defect of ours, or whose files go while they are read, harms no other."""
         try:
-            return build(folder, settings=self.settings, env=self._env, last=last)
+            return build(folder, settings=self._effective, env=self._env, last=last)
         except Exception as error:  # noqa: BLE001 - see above
             _LOG.exception("%s could not be compiled", folder)
             message = f"could not be compiled: {type(error).__name__}: {error}"
@@ -214,6 +240,15 @@ class Registry:
         if waiting and self._config is not None:
             message = f"{', '.join(waiting)} changed"
             self._told.append(_note(self._config, "needs-restart", message, "restart the gateway for it to hold"))
+
+
+def _settled(settings: Settings, context: str) -> Iterator[str]:
+    """What of the live settings a context depends on: an override of one compiles no other again."""
+    yield from (repr(getattr(settings, name)) for name in LIVE if name != "overrides")
+    overrides, prefix = settings.overrides, f"{context}/"
+    yield repr(overrides.contexts.get(context))
+    for layer in (overrides.fragments, overrides.pages):
+        yield repr([(name, each) for name, each in layer.items() if name.startswith(prefix)])
 
 
 def _differ(name: str, before: Settings | None, now: Settings) -> bool:

@@ -276,6 +276,7 @@ class Shelf:
         self.records: dict[str, Record] = {}
         self.kept: dict[str, float] = {}
         self.leases: set[str] = set()
+        self.values: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.away = False
         self.reached = True
@@ -312,10 +313,11 @@ class Shelf:
         raise NotImplementedError
 
     async def value(self, name: str) -> bytes | None:
-        raise NotImplementedError
+        return None if self.away else self.values.get(name)
 
     async def set_value(self, name: str, data: bytes, *, keep: float | None = None) -> None:
-        raise NotImplementedError
+        del keep
+        self.values[name] = data
 
     async def add_value(self, name: str, data: bytes) -> bytes:
         raise NotImplementedError

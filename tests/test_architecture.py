@@ -24,8 +24,8 @@ LAYERS = {
     "cli": 6,
 }  # fmt: skip
 FAMILIES = {  # modules that would be a folder with the one they are named with, if there were more of them
-    "allow": "registry", "build": "registry", "link": "registry",
-    "__main__": "cli", "chosen": "cli", "demo": "cli", "explain": "cli", "findings": "cli", "fitness": "cli", "operate": "cli", "scaffold": "cli", "verify": "cli", "waterfall": "cli",
+    "allow": "registry", "build": "registry", "explain": "registry", "link": "registry",
+    "__main__": "cli", "arguments": "cli", "chosen": "cli", "demo": "cli", "findings": "cli", "fitness": "cli", "operate": "cli", "operations": "cli", "scaffold": "cli", "verify": "cli", "waterfall": "cli",
 }  # fmt: skip
 
 SEAMS = {  # library → the only places that may import it
@@ -48,7 +48,7 @@ SEAMS = {  # library → the only places that may import it
     "rich": ("bff/cli.py", "bff/waterfall.py"),
     "selectolax": ("bff/markup/repair.py",),
     "starlette": ("bff/gateway/*.py",),
-    "typer": ("bff/cli.py",),
+    "typer": ("bff/cli.py", "bff/arguments.py", "bff/operations.py"),
     "uvicorn": ("bff/gateway/server.py", "bff/gateway/protocol.py"),
     "uvloop": ("bff/gateway/server.py",),
     "watchfiles": ("bff/registry.py",),

@@ -39,7 +39,7 @@ def test_a_fragment_names_the_origin_of_each_value() -> None:
     assert got["retry.extra"] == "0 bff.yaml"
     assert got["timeout.total"] == "800ms context (shop)"
     assert got["cache.fresh"] == "30s fragment (shop/lines)"
-    assert got["state"] == "stored override (bff.yaml)"
+    assert got["state"] == "stored override (bff.yaml or bff override)"
     assert set(policy.KEYS) <= set(got)
     assert lines[-1] == "shown by  no page"
 
@@ -96,7 +96,7 @@ def test_a_page_lists_its_slots_and_what_is_not_built_in() -> None:
 def test_a_slot_waits_no_longer_than_the_page() -> None:
     made = shop(page("shop/cart", slot("shop/lines"), deadline=0.6))
     lines = told(made, "shop/cart")
-    assert lines[1] == "deadline  600ms  page (shop/cart), or override (bff.yaml)"
+    assert lines[1] == "deadline  600ms  page (shop/cart), or override"
     assert any("waits at most  550ms" in line for line in lines)
 
 

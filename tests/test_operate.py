@@ -138,3 +138,89 @@ async def test_the_command_says_why_it_cannot() -> None:
     result = await typed("--all", "--token", "x", "--url", f"http://127.0.0.1:{free_port()}")
     assert result.exit_code == 2
     assert result.output.startswith("error: nobody answers")
+
+
+# --- overrides and explanations ---------------------------------------------------------------------------------------
+
+MADE = {
+    "target": "discovery/card",
+    "values": {"timeout.total": "800ms", "state": "stored"},
+    "until": "2026-11-24T12:00:00+00:00",
+    "by": "operator",
+    "reason": "slow since the release",
+}
+
+
+async def said(origin: str, *words: str) -> Result:
+    def run() -> Result:
+        return CliRunner().invoke(cli.app, [*words, "--url", origin, "--token", "hush"])
+
+    return await anyio.to_thread.run_sync(run)
+
+
+async def test_an_override_is_asked_for_and_said() -> None:
+    async with FakeContext() as server:
+        route = server.route("/_bff/admin/overrides", json.dumps(MADE), type="application/json")
+        words = ("discovery/card", "timeout.total=800ms", "state=stored", "--for", "2h", "--reason", "slow")
+        result = await said(server.origin, "override", *words)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "timeout.total=800ms state=stored until 2026-11-24T12:00:00+00:00" in result.stdout
+    sent = json.loads(route.requests[0].body)
+    assert sent == {
+        "target": "discovery/card",
+        "set": {"timeout.total": "800ms", "state": "stored"},
+        "for": "2h",
+        "reason": "slow",
+    }
+
+
+async def test_overrides_are_listed() -> None:
+    async with FakeContext() as server:
+        server.route("/_bff/admin/overrides", json.dumps({"overrides": [MADE]}), type="application/json")
+        result = await said(server.origin, "override", "--list")
+    assert "discovery/card timeout.total=800ms" in result.stdout
+    assert "by operator: slow since the release" in result.stdout
+
+
+async def test_that_nothing_is_overridden_is_said() -> None:
+    async with FakeContext() as server:
+        server.route("/_bff/admin/overrides", json.dumps({"overrides": []}), type="application/json")
+        assert (await said(server.origin, "override", "--list")).stdout == "nothing is overridden\n"
+
+
+async def test_overrides_are_cleared() -> None:
+    async with FakeContext() as server:
+        ended = json.dumps({"target": "shop", "ended": 1})
+        route = server.route("/_bff/admin/overrides", ended, type="application/json")
+        result = await said(server.origin, "override", "shop", "--clear")
+    assert result.stdout == f"1 override of shop ended on {server.origin}\n"
+    assert route.requests[0].method == "DELETE"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "say what to override"),
+        (("shop", "state=off"), "say for how long and why"),
+        (("shop", "state", "--for", "1h", "--reason", "x"), "'state' is no KEY=VALUE"),
+    ],
+)
+def test_an_override_that_is_not_whole_is_exit_code_2(words: tuple[str, ...], why: str) -> None:
+    result = CliRunner().invoke(cli.app, ["override", *words, "--url", "http://127.0.0.1:1", "--token", "x"])
+    assert result.exit_code == 2
+    assert why in result.stderr
+
+
+async def test_a_running_gateway_is_explained() -> None:
+    async with FakeContext() as server:
+        lines = {"name": "shop/card", "lines": ["fragment shop/card", "state  on  built-in"]}
+        server.route("/_bff/admin/explain", json.dumps(lines), type="application/json")
+        result = await said(server.origin, "explain", "shop/card")
+    assert result.stdout == "fragment shop/card\nstate  on  built-in\n"
+
+
+async def test_what_a_running_gateway_does_not_know_is_exit_code_2() -> None:
+    async with FakeContext() as server:
+        server.route("/_bff/admin/explain", '{"detail": "there is no page or fragment x"}', status=404)
+        result = await said(server.origin, "explain", "x")
+    assert (result.exit_code, "there is no page or fragment x" in result.stderr) == (2, True)

@@ -15,7 +15,8 @@ from bff import registry as module
 from bff.config.options import Settings
 from bff.config.settings import read_settings
 from bff.errors import Finding
-from bff.registry import Registry, World
+from bff.registry import NONE, Registry, World
+from bff.rules.overrides import Layers
 from tests.folders import SHELL, context, shop, slot, write
 
 pytestmark = pytest.mark.anyio
@@ -187,6 +188,27 @@ async def test_a_context_that_is_removed_is_gone(tmp_path: Path) -> None:
 
 
 LAYOUT = SHELL.format("<main>{% block main %}{% endblock %}</main>")
+
+
+async def test_overrides_win_over_everything_and_compile_nothing_else_again(tmp_path: Path) -> None:
+    shop(tmp_path, slot("shop/lines"))
+    site(tmp_path)
+    settings = {"overrides": {"fragments": {"shop/lines": {"state": "stored", "retry.extra": 0}}}}
+    made = registry(tmp_path, **settings)
+    before = made.load()
+    layers = Layers(
+        contexts={"shop": {"timeout.total": 0.8}},
+        fragments={"shop/lines": {"state": "off"}},
+        deadlines={"shop/cart": 0.9},
+    )
+    world = made.override(layers)
+    lines = world.fragments["shop/lines"]
+    assert (lines.policy.state, lines.policy.timeout.total, lines.policy.retry.extra) == ("off", 0.8, 0)
+    assert lines.origins["state"] == "override"
+    assert world.pages["shop/cart"].deadline == 0.9
+    assert world.contexts["site"] is before.contexts["site"]
+    assert made.override(NONE).fragments["shop/lines"].policy.state == "stored"
+    assert made.reload().pages["shop/cart"].deadline == 2.0
 
 
 def extending(root: Path) -> Registry:

@@ -16,13 +16,16 @@ from typing import Any, Final, Literal, cast
 
 from starlette.requests import Request
 
+from bff import explain
 from bff.config.options import Admin as Options
 from bff.gateway.logs import Log
+from bff.gateway.overriding import Overrides
 from bff.gateway.problems import Answer, problem
 from bff.gateway.request import cross_site
 from bff.gateway.webhook import read_body
 from bff.model import Clock, Purge
 from bff.registry import World
+from bff.rules.overrides import Override, shown
 from bff.rules.policy import suggestion
 
 Purging = Callable[[Purge], Awaitable[int]]
@@ -86,6 +89,8 @@ class Admin:
         world: Callable[[], World],
         purging: Purging,
         status: Status,
+        overrides: Overrides,
+        ceilings: Callable[[], Mapping[str, object]],
         log: Log,
         wall: Clock,
     ) -> None:
@@ -93,6 +98,8 @@ class Admin:
         self._world = world
         self._purging = purging
         self._status = status
+        self._overrides = overrides
+        self._ceilings = ceilings
         self._log = log
         self._wall = wall
         self._recent: deque[Mapping[str, Any]] = deque(maxlen=RECENT)
@@ -110,7 +117,7 @@ class Admin:
         try:
             return await self._answer(request, bearer)
         except Refused as refused:
-            if request.method == "POST":
+            if request.method not in {"GET", "HEAD"}:
                 self._note(bearer, request.path_params["what"], refused=str(refused))
             return problem(refused.status, str(refused), html=False)
 
@@ -120,11 +127,21 @@ class Admin:
                 return _json(self._told(bearer))
             case "purge", "POST":
                 return _json(await self._purge(await _body(request), bearer))
-            case "status" | "purge" as what, _:
-                allow = b"POST" if what == "purge" else b"GET, HEAD"
+            case "overrides", "GET" | "HEAD":
+                return _json(
+                    {"overrides": [_dated(each) for each in self._overrides.listed() if bearer.may(each.context)]}
+                )
+            case "overrides", "POST":
+                return _json(await self._override(await _body(request), bearer))
+            case "overrides", "DELETE":
+                return _json(await self._clear(request.query_params.get("target", ""), bearer))
+            case "explain", "GET" | "HEAD":
+                return _json(self._explain(request.query_params.get("name", ""), bearer))
+            case "status" | "purge" | "overrides" | "explain" as what, _:
+                allow = {"purge": b"POST", "overrides": b"GET, HEAD, POST, DELETE"}.get(what, b"GET, HEAD")
                 return problem(405, f"{what} takes {allow.decode()}.", html=False, headers=[(b"allow", allow)])
             case _:
-                raise Refused(404, "There is nothing at this address; there are status and purge.")
+                raise Refused(404, "There is nothing at this address; there are status, purge, overrides and explain.")
 
     # --- status -------------------------------------------------------------------------------------------------------
 
@@ -176,13 +193,48 @@ class Admin:
         if kind in known and value not in known[kind]:
             raise Refused(400, f"there is no {kind} {value}; {suggestion(value, known[kind])}")
 
+    # --- overrides ----------------------------------------------------------------------------------------------------
+
+    async def _override(self, told: Mapping[str, Any], bearer: Bearer) -> dict[str, Any]:
+        target, values = told.get("target"), told.get("set")
+        if not isinstance(target, str) or not isinstance(values, dict):
+            raise Refused(400, 'write {"target": …, "set": {KEY: VALUE}, "for": "2h", "reason": …}')
+        self._within(target, bearer)
+        texts = {str(key): str(value) for key, value in values.items()}
+        lasting, reason = str(told.get("for", "")), str(told.get("reason", ""))
+        try:
+            made = await self._overrides.add(target, texts, lasting=lasting, reason=reason, by=bearer.name)
+        except ValueError as error:
+            raise Refused(400, str(error)) from None
+        self._note(bearer, "override", target=target, values=texts, lasting=lasting, reason=reason)
+        return _dated(made)
+
+    async def _clear(self, target: str, bearer: Bearer) -> dict[str, Any]:
+        self._within(target, bearer)
+        ended = await self._overrides.clear(target)
+        self._note(bearer, "override-clear", target=target, ended=ended)
+        return {"target": target, "ended": ended}
+
+    def _explain(self, name: str, bearer: Bearer) -> dict[str, Any]:
+        """The effective policy with each value's origin, as this process has it now."""
+        self._within(name, bearer)
+        world = self._world()
+        lines = [*explain.of(world, name, self._ceilings())]
+        if not lines:
+            near = ", ".join(explain.names(world, name))
+            raise Refused(404, f"there is no page or fragment {name}" + (f"; did you mean {near}?" if near else ""))
+        return {"name": name, "lines": lines}
+
+    def _within(self, target: str, bearer: Bearer) -> None:
+        if not bearer.may(target.partition("/")[0]):
+            raise Refused(403, f"{target} is beyond the scope of {bearer.name}")
+
     # --- the record ---------------------------------------------------------------------------------------------------
 
     def _note(self, bearer: Bearer, action: str, **what: Any) -> None:
         """One line in the log and one in the status: who, what, with what effect."""
         self._log.event("admin", who=bearer.name, action=action, **what)
-        time = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="seconds")
-        self._recent.append({"time": time, "who": bearer.name, "action": action, **what})
+        self._recent.append({"time": _rfc3339(self._wall()), "who": bearer.name, "action": action, **what})
 
 
 def _asked(told: Mapping[str, Any]) -> tuple[Literal["tag", "fragment", "context", "all"], str, bool]:
@@ -215,6 +267,15 @@ async def _body(request: Request) -> Mapping[str, Any]:
     if not isinstance(told, dict):
         raise Refused(400, 'the body must be a JSON object, such as {"tag": "course:1"}')
     return told
+
+
+def _dated(override: Override) -> dict[str, Any]:
+    times = {name: _rfc3339(getattr(override, name)) for name in ("made", "until")}
+    return {**shown(override), **times}
+
+
+def _rfc3339(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="seconds")
 
 
 def _json(data: Mapping[str, Any]) -> Answer:

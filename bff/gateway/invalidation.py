@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bff.events.bus import Listener, opener
 from bff.events.consumer import Consumer
 from bff.gateway.admin import Admin
+from bff.gateway.overriding import Overrides
 from bff.gateway.webhook import Webhook
 from bff.model import Purge, Subscription
 from bff.page.refresh import Refresher
@@ -73,7 +74,7 @@ class Changes:
 
 
 def invalidate(
-    gateway: Gateway, *, store: MemoryStore, resolver: Resolver, tier: Tier | None, heard: Told
+    gateway: Gateway, *, store: MemoryStore, resolver: Resolver, tier: Tier | None, overrides: Overrides, heard: Told
 ) -> Invalidation:
     """Make what hears of changes, on the running loop; `heard` is told of each once it holds."""
 
@@ -98,6 +99,8 @@ def invalidate(
         world=lambda: gateway.registry.world,
         purging=lambda purge: changes.purge(purge, purge.soft),
         status=partial(_status, gateway, store, tier, listener),
+        overrides=overrides,
+        ceilings=lambda: gateway.registry.settings.ceilings,
         log=gateway.log,
         wall=time.time,
     )

@@ -17,11 +17,16 @@ from starlette.routing import Route
 from bff.config.options import Admin as Options
 from bff.gateway.admin import LARGEST, RECENT, Admin
 from bff.gateway.logs import Log
+from bff.gateway.overriding import Overrides
 from bff.model import Purge
+from bff.registry import World
+from bff.rules.overrides import Layers
+from tests.build import fragment as registered
 from tests.worlds import built, fragment, world
 
 pytestmark = pytest.mark.anyio
 
+ADMIN = "/_bff/admin/"
 OPERATOR = {"authorization": "Bearer operators-own"}
 TEAM = {"authorization": "Bearer team-discovery"}
 OPTIONS = {
@@ -36,22 +41,33 @@ WORLD = world(
     built("ecommerce", fragment("ecommerce/lines")),
 )
 
+CEILINGS: dict[str, object] = {"timeout.total": 10.0}
+
 
 class Desk:
     """The API with what it was made to do."""
 
-    def __init__(self, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, options: dict[str, Any] | None = None, known: World = WORLD) -> None:
         self.purges: list[Purge] = []
         self.written: list[bytes] = []
         self.log = Log(write=self.written.append, clock=lambda: 60.0)
+        self.held: list[Layers] = []
+        self.overrides = Overrides(
+            None, world=lambda: WORLD, ceilings=lambda: CEILINGS, apply=self._apply, log=self.log, wall=lambda: 0.0
+        )
         self.admin = Admin(
             Options.model_validate(OPTIONS if options is None else options),
-            world=lambda: WORLD,
+            world=lambda: known,
             purging=self._purge,
             status=lambda: {"store": {"entries": 7}},
+            overrides=self.overrides,
+            ceilings=lambda: CEILINGS,
             log=self.log,
             wall=lambda: 0.0,
         )
+
+    async def _apply(self, layers: Layers) -> None:
+        self.held.append(layers)
 
     async def _purge(self, purge: Purge) -> int:
         self.purges.append(purge)
@@ -264,3 +280,81 @@ async def test_the_record_has_an_end() -> None:
         told = (await client.get("/_bff/admin/status", headers=OPERATOR)).json()
     assert len(told["actions"]) == RECENT
     assert told["actions"][0]["value"] == str(RECENT + 4)
+
+
+# --- overrides --------------------------------------------------------------------------------------------------------
+
+SLOW = {"target": "discovery/card", "set": {"timeout.total": "800ms"}, "for": "2h", "reason": "slow since the release"}
+
+
+async def test_an_override_holds_for_a_while_and_is_on_record() -> None:
+    desk = Desk()
+    async with desk.client() as client:
+        made = await client.post(ADMIN + "overrides", json=SLOW, headers=OPERATOR)
+        assert made.status_code == 200
+        assert made.json()["until"] == "1970-01-01T02:00:00+00:00"
+        listed = (await client.get(ADMIN + "overrides", headers=OPERATOR)).json()["overrides"]
+    assert [(each["target"], each["values"], each["by"]) for each in listed] == [
+        ("discovery/card", {"timeout.total": "800ms"}, "operator")
+    ]
+    assert desk.held[-1].fragments == {"discovery/card": {"timeout.total": 0.8}}
+    assert desk.lines()[-1]["reason"] == "slow since the release"
+
+
+async def test_an_override_is_cleared() -> None:
+    desk = Desk()
+    async with desk.client() as client:
+        await client.post(ADMIN + "overrides", json=SLOW, headers=OPERATOR)
+        gone = await client.delete(ADMIN + "overrides?target=discovery/card", headers=OPERATOR)
+        assert gone.json() == {"target": "discovery/card", "ended": 1}
+    assert desk.held[-1].fragments == {}
+    assert desk.overrides.listed() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"set": {"timeout.totl": "1s"}}, "did you mean 'timeout.total'"),
+        ({"set": {"timeout.total": "1"}}, "is not a duration"),
+        ({"set": {"timeout.total": "20s"}}, "beyond the ceiling, 10s"),
+        ({"set": {}}, "KEY=VALUE"),
+        ({"set": []}, '"set": {KEY: VALUE}'),
+        ({"for": "1y"}, "is not a duration"),
+        ({"for": "365d"}, "belongs into bff.yaml"),
+        ({"reason": " "}, "say why"),
+        ({"target": "discovery/crad"}, "did you mean 'discovery/card'"),
+        ({"target": "discovery/card", "set": {"deadline": "1s"}}, "no key deadline"),
+    ],
+)
+async def test_an_override_that_makes_no_sense_is_refused(change: dict[str, Any], why: str) -> None:
+    desk = Desk()
+    async with desk.client() as client:
+        answer = await client.post(ADMIN + "overrides", json=SLOW | change, headers=OPERATOR)
+    assert answer.status_code == 400
+    assert why in answer.json()["detail"]
+    assert desk.held == []
+
+
+async def test_overrides_stay_within_the_tokens_scope() -> None:
+    desk = Desk()
+    theirs = {"authorization": "Bearer team-discovery"}
+    async with desk.client() as client:
+        assert (await client.post(ADMIN + "overrides", json=SLOW, headers=theirs)).status_code == 200
+        others = SLOW | {"target": "ecommerce/lines"}
+        assert (await client.post(ADMIN + "overrides", json=others, headers=theirs)).status_code == 403
+        await client.post(ADMIN + "overrides", json=others, headers=OPERATOR)
+        listed = (await client.get(ADMIN + "overrides", headers=theirs)).json()["overrides"]
+        assert [each["target"] for each in listed] == ["discovery/card"]
+        assert (await client.delete(ADMIN + "overrides?target=ecommerce/lines", headers=theirs)).status_code == 403
+        assert (await client.get(ADMIN + "explain?name=ecommerce/lines", headers=theirs)).status_code == 403
+        assert (await client.put(ADMIN + "overrides", headers=OPERATOR)).status_code == 405
+
+
+async def test_the_running_gateway_explains_its_policy() -> None:
+    desk = Desk(known=world(built("discovery", registered("discovery/card"))))
+    async with desk.client() as client:
+        said = (await client.get(ADMIN + "explain?name=discovery/card", headers=OPERATOR)).json()
+        assert said["lines"][0].startswith("fragment discovery/card")
+        unknown = await client.get(ADMIN + "explain?name=discovery/crad", headers=OPERATOR)
+    assert unknown.status_code == 404
+    assert "did you mean discovery/card" in unknown.json()["detail"]

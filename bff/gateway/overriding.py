@@ -1,0 +1,107 @@
+"""Overrides of a running gateway: kept with the other processes, applied to the registrations, ended in time.
+
+Owns the list; what an override may say is `rules.overrides`, what it does is the registry's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from bff.gateway.logs import Log
+from bff.model import Clock
+from bff.registry import World
+from bff.rules import overrides as rules
+from bff.rules.overrides import Kind, Layers, Override
+from bff.rules.policy import suggestion
+from bff.store.tier import Tier
+
+NAME = "overrides"
+BEAT = 0.2
+"""Seconds between looks at what other processes have changed, and at what is over."""
+
+Apply = Callable[[Layers], Awaitable[None]]
+
+
+class Overrides:
+    """The overrides that hold. Without a second tier they end with the process."""
+
+    def __init__(
+        self,
+        tier: Tier | None,
+        *,
+        world: Callable[[], World],
+        ceilings: Callable[[], Mapping[str, object]],
+        apply: Apply,
+        log: Log,
+        wall: Clock,
+    ) -> None:
+        self._tier = tier
+        self._world = world
+        self._ceilings = ceilings
+        self._apply = apply
+        self._log = log
+        self._wall = wall
+        self._all: list[Override] = []
+        self._applied: Sequence[Override] = ()
+
+    def listed(self) -> list[Override]:
+        """Those that hold now, the latest last."""
+        return rules.holding(self._all, self._wall())
+
+    async def add(self, target: str, values: Mapping[str, str], *, lasting: str, reason: str, by: str) -> Override:
+        """Let values hold for a target. `ValueError` says what is wrong."""
+        kind = self._kind(target, values)
+        rules.parse(kind, values, self._ceilings())
+        if not reason.strip():
+            raise ValueError("say why, for whoever finds it later: a reason is part of the record")
+        now = self._wall()
+        until = now + rules.lasting(lasting)
+        made = Override(target=target, kind=kind, values=values, until=until, reason=reason, by=by, made=now)
+        await self._write([*(await self._read()), made])
+        return made
+
+    async def clear(self, target: str) -> int:
+        """End all overrides of a target; how many there were."""
+        before = await self._read()
+        after = [each for each in before if each.target != target]
+        await self._write(after)
+        return len(before) - len(after)
+
+    async def run(self) -> None:
+        """Follow the other processes and the time, until cancelled."""
+        while True:
+            self._all = await self._read()
+            await self._hold()
+            await asyncio.sleep(BEAT)
+
+    async def _read(self) -> list[Override]:
+        if self._tier is not None and (data := await self._tier.value(NAME)) is not None:
+            return rules.holding(rules.read(data), self._wall())
+        return self.listed()  # what is known, where the tier is away or has none
+
+    async def _write(self, all_: list[Override]) -> None:
+        self._all = all_
+        if self._tier is not None:
+            await self._tier.set_value(NAME, rules.written(all_))
+        await self._hold()
+
+    async def _hold(self) -> None:
+        held = self.listed()
+        if held != self._applied:
+            for each in self._applied:
+                if each not in held:
+                    self._log.event("override-over", target=each.target, values=dict(each.values), by=each.by)
+            self._applied = held
+            await self._apply(rules.layers(held))
+
+    def _kind(self, target: str, values: Mapping[str, str]) -> Kind:
+        world = self._world()
+        if target in world.pages and (target not in world.fragments or "deadline" in values):
+            return "page"
+        if target in world.fragments:
+            return "fragment"
+        if target in world.contexts:
+            return "context"
+        known = [*world.contexts, *world.fragments, *world.pages]
+        raise ValueError(f"there is no context, fragment or page {target}; {suggestion(target, known)}")
