@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Final
@@ -23,6 +24,7 @@ from typing import Final
 import anyio
 from anyio.abc import Process
 
+from bff.config.options import Events
 from bff.model import Context
 
 PATIENCE: Final = 20.0  # seconds until a child must answer; a cold start imports a web framework on a busy machine
@@ -40,6 +42,9 @@ FAULTS: Final[Mapping[str, str]] = {
     "ok": "is well again",
 }
 
+RENAMED: Final = "/api/v1/courses/HarborX+NAV101/"
+SHOWN: Final = "/courses/HarborX+NAV101"
+
 Tell = Callable[[str], None]
 
 
@@ -53,6 +58,7 @@ class Child:
     also: tuple[int, ...] = ()  # further ports it will listen on
     ready: str = "/"
     folder: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)  # besides this process's own
     loud: bool = False  # its output goes to the terminal instead of being kept for its obituary
 
 
@@ -70,14 +76,21 @@ class Running:
     last: deque[str]
 
 
-def family(contexts: Iterable[Context], folder: Path, *, port: int, config: Path | None) -> list[Child]:
-    """The services that lie in `folder`, each on the port of its context's upstream, and the gateway on `port`."""
+def family(contexts: Iterable[Context], folder: Path, *, port: int, config: Path | None, events: Events) -> list[Child]:
+    """The services that lie in `folder`, each on the port of its context's upstream, and the gateway on `port`.
+
+    A context that registers events has a service that tells them: to the gateway's webhook, and to the bus that `events` names.
+    """
+    secret = events.webhook_secret or secrets.token_hex(16)
+    told = {"EVENTS_WEBHOOK": f"http://127.0.0.1:{port}/_bff/events", "EVENTS_SECRET": secret}
+    told |= {"EVENTS_BUS": events.bus, "EVENTS_PREFIX": events.prefix} if events.bus else {}
     children = [
         Child(
             name=f"the service of {context.name}",
             command=(sys.executable, str(folder / context.name / "service.py"), "--port", str(context.upstream.port)),
             port=context.upstream.port,
             also=(context.upstream.port + CONTROL,),
+            env=told if context.events else {},
         )
         for context in contexts
         if context.upstream is not None and (folder / context.name / "service.py").is_file()
@@ -85,10 +98,12 @@ def family(contexts: Iterable[Context], folder: Path, *, port: int, config: Path
     options = ("--fragments", str(folder), "--host", "127.0.0.1", "--port", str(port))
     settings = ("--config", str(config)) if config is not None else ()
     command = (sys.executable, "-m", "bff", "dev", *settings, *options)
-    return [*children, Child(name="the gateway", command=command, port=port, ready="/_bff/readyz", loud=True)]
+    env = {"BFF_EVENTS__WEBHOOK_SECRET": secret}
+    gateway = Child(name="the gateway", command=command, port=port, ready="/_bff/readyz", env=env, loud=True)
+    return [*children, gateway]
 
 
-def welcome(contexts: Iterable[Context], port: int) -> Iterator[str]:
+def welcome(contexts: Collection[Context], port: int) -> Iterator[str]:
     """Where the demo is, what it is made of, and how to break it."""
     rows = [(each.name, each.owner, each.upstream.port) for each in contexts if each.upstream is not None]
     yield f"\n  http://127.0.0.1:{port}/\n"
@@ -98,6 +113,10 @@ def welcome(contexts: Iterable[Context], port: int) -> Iterator[str]:
     yield "\nBreak one and reload the page; the others do not wait for it:\n"
     for mode, what in FAULTS.items():
         yield f"  curl -X POST 'http://127.0.0.1:{victim + CONTROL}/_fault?mode={mode}'".ljust(66) + f"# {what}"
+    if any(each.name == VICTIM and each.events for each in contexts):
+        yield "\nChange a title at its source; the event is here before the page is loaded again:\n"
+        yield f"  curl -X PATCH 'http://127.0.0.1:{victim}{RENAMED}' -d '{{\"title\": \"Another title\"}}'"
+        yield f"  http://127.0.0.1:{port}{SHOWN}"
     yield "\nCtrl-C ends everything.\n"
 
 
@@ -171,6 +190,7 @@ async def _start(child: Child) -> Running:
             stdout=None if child.loud else PIPE,
             stderr=None if child.loud else STDOUT,
             cwd=child.folder,
+            env={**os.environ, **child.env},
             start_new_session=True,
         )
     except OSError as error:

@@ -7,12 +7,14 @@ import signal
 import socket
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bff.config.options import Events
 from bff.demo import Child, advice, busy, family, run, welcome
-from bff.model import Upstream
+from bff.model import Subscription, Upstream
 from tests.worlds import built
 
 pytestmark = pytest.mark.anyio
@@ -174,7 +176,7 @@ def test_each_context_with_a_service_is_a_child_and_the_gateway_comes_last(tmp_p
     for name in ("discovery", "site"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "service.py").touch()
-    service, gateway = family(CONTEXTS, tmp_path, port=8000, config=tmp_path / "bff.yaml")
+    service, gateway = family(CONTEXTS, tmp_path, port=8000, config=tmp_path / "bff.yaml", events=Events())
     assert service.name == "the service of discovery"
     assert service.command[1:] == (str(tmp_path / "discovery/service.py"), "--port", "9102")
     assert (service.port, service.also, service.loud) == (9102, (9202,), False)
@@ -188,8 +190,39 @@ def test_each_context_with_a_service_is_a_child_and_the_gateway_comes_last(tmp_p
 
 
 def test_without_a_settings_file_the_gateway_is_given_none(tmp_path: Path) -> None:
-    (gateway,) = family([], tmp_path, port=8000, config=None)
+    (gateway,) = family([], tmp_path, port=8000, config=None, events=Events())
     assert "--config" not in gateway.command
+
+
+def test_a_service_whose_context_registers_events_is_told_where_to_tell_them(tmp_path: Path) -> None:
+    event = Subscription(context="discovery", type="a", topic="b", tags=(), action="refresh")
+    telling = [replace(CONTEXTS[0], events=(event,)), CONTEXTS[1]]
+    for context in telling:
+        (tmp_path / context.name).mkdir()
+        (tmp_path / context.name / "service.py").touch()
+    service, other, gateway = family(telling, tmp_path, port=8001, config=None, events=Events())
+    secret = service.env["EVENTS_SECRET"]
+    assert len(secret) == 32
+    assert service.env == {"EVENTS_WEBHOOK": "http://127.0.0.1:8001/_bff/events", "EVENTS_SECRET": secret}
+    assert gateway.env == {"BFF_EVENTS__WEBHOOK_SECRET": secret}
+    assert other.env == {}
+    own = Events(bus="redis://127.0.0.1:6379/0", prefix="dev", webhook_secret="hush")
+    service, *_ = family(telling, tmp_path, port=8001, config=None, events=own)
+    assert (service.env["EVENTS_SECRET"], service.env["EVENTS_BUS"], service.env["EVENTS_PREFIX"]) == (
+        "hush",
+        own.bus,
+        "dev",
+    )
+    assert "curl -X PATCH 'http://127.0.0.1:9102/" in "\n".join(welcome(telling, 8001))
+    assert "PATCH" not in "\n".join(welcome(CONTEXTS, 8001))
+
+
+async def test_a_child_has_an_environment_of_its_own_besides_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "x")
+    said: list[str] = []
+    child = replace(script("import os, sys; sys.exit(os.environ['OURS'] + os.environ['ITS'])"), env={"ITS": "y"})
+    assert await run([child], started=lambda: None, tell=said.append) == 1
+    assert "xy" in said[0]
 
 
 def test_the_welcome_says_where_what_and_how_to_break_it() -> None:

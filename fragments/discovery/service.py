@@ -1,6 +1,7 @@
 """The demo's discovery context: courses, runs, programs and subjects in the JSON of Open edX course-discovery.
 
-Knows nothing of pages, baskets or people. Start dates are counted in weeks from today, so that the catalogue never ages.
+A course's title can be changed, which is told as Open edX tells it. Knows nothing of pages, baskets or people. Start dates are
+counted in weeks from today, so that the catalogue never ages.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import hmac
 import json
 import os
 import signal
 import socket
 import sys
+import time
+import urllib.request
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -55,9 +59,24 @@ class Catalog:
         self.names: Mapping[str, str] = source["subjects"]
         self.modified = (now - timedelta(days=2)).replace(hour=5, minute=30, second=0, microsecond=0)
         self.written = {f"{c['org']}+{c['number']}": c for c in source["courses"]}
+        self.sold_together: Sequence[JSON] = source["programs"]
+        self.changed: dict[str, datetime] = {}
+        self.build()
+
+    def build(self) -> None:
         self.courses = {key: self.course(key, written) for key, written in self.written.items()}
         self.runs = {run["key"]: run for course in self.courses.values() for run in course["course_runs"]}
-        self.programs = {p["uuid"]: p for p in map(self.program, source["programs"])}
+        self.programs = {p["uuid"]: p for p in map(self.program, self.sold_together)}
+
+    def rename(self, key: str, title: str) -> None:
+        """As an author in the publisher does; every answer that mentions the course is another one from now on."""
+        self.written[key]["title"] = title
+        self.changed[key] = datetime.now(UTC)
+        self.build()
+
+    @property
+    def latest(self) -> datetime:
+        return max([self.modified, *self.changed.values()])
 
     def organization(self, key: str) -> JSON:
         return {"uuid": identity("org", key), "key": key, "name": self.organizations[key], "logo_image_url": None,
@@ -87,7 +106,7 @@ class Catalog:
             "expected_learning_items": [],
             "video": None,
             "sponsors": [],
-            "modified": stamp(self.modified),
+            "modified": stamp(self.changed.get(key, self.modified)),
             "marketing_url": f"/courses/{key}",
             "syllabus_raw": "",
             "outcome": "\n".join(c["outcome"]),
@@ -231,6 +250,18 @@ def envelope(request: Request, rows: Sequence[JSON]) -> JSON:
             "start": start, "results": rows[start : start + size]}  # fmt: skip
 
 
+def tags(data: object) -> Iterator[str]:
+    """What an answer is made of: the courses and runs in it, as whoever keeps a copy knows them."""
+    if isinstance(data, list):
+        for each in data:
+            yield from tags(each)
+    elif isinstance(data, dict):
+        if "course_runs" in data or "course" in data:
+            yield f"course:{data['key']}"
+        for name in ("results", "courses", "course_runs"):
+            yield from tags(data.get(name))
+
+
 def answer(request: Request, data: JSON | None, modified: datetime, *, control: str = "") -> Response:
     if data is None:
         return JSONResponse({"detail": "Not found."}, 404, {"cache-control": "public, max-age=5"})
@@ -238,17 +269,98 @@ def answer(request: Request, data: JSON | None, modified: datetime, *, control: 
     etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"etag": etag, "last-modified": format_datetime(modified, usegmt=True), "vary": "Accept",
                "cache-control": control or "public, max-age=10, stale-while-revalidate=60, stale-if-error=3600"}  # fmt: skip
+    headers |= {"surrogate-key": " ".join(dict.fromkeys(tags(data)))} if not control else {}
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
 
 
+# --- events: who keeps copies is told of changes, as Open edX tells them (OEP-41)
+
+
+class Announcer:
+    """Tells of changes: over the gateway's signed webhook, and on a bus of Redis Streams as edx-event-bus-redis writes them.
+
+    Where: EVENTS_WEBHOOK and EVENTS_SECRET, EVENTS_BUS and EVENTS_PREFIX; what is not set is not told. Nobody who cannot be
+    reached holds up a change: the copies have an age, too.
+    """
+
+    type = "org.openedx.content_authoring.course.catalog_info.changed.v1"
+    topic = "course-catalog-info-changed"
+    source = "openedx/course-discovery/web"
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.webhook, self.secret = env.get("EVENTS_WEBHOOK", ""), env.get("EVENTS_SECRET", "")
+        self.bus, self.prefix = env.get("EVENTS_BUS", ""), env.get("EVENTS_PREFIX", "")
+
+    async def changed(self, run: JSON) -> None:
+        told = {
+            "type": self.type,
+            "id": str(uuid.uuid1()),
+            "source": self.source,
+            "time": datetime.now(UTC).isoformat(),
+        }
+        schedule = {"start": run["start"], "pacing": "self" if run["pacing_type"] == "self_paced" else "instructor",
+                    "end": run["end"], "enrollment_start": None, "enrollment_end": None}  # fmt: skip
+        info = {"course_key": run["key"], "name": run["title"], "schedule_data": schedule, "hidden": False,
+                "invitation_only": False}  # fmt: skip
+        for said in await asyncio.gather(self.post(told, info), self.add(told, info), return_exceptions=True):
+            if isinstance(said, Exception):
+                sys.stderr.write(f"a change could not be told: {said}\n")
+
+    async def post(self, told: Mapping[str, str], info: JSON) -> None:
+        if self.webhook:
+            event = {
+                "specversion": "1.0",
+                **told,
+                "datacontenttype": "application/json",
+                "data": {"catalog_info": info},
+            }
+            body, now = json.dumps(event).encode(), int(time.time())
+            signature = hmac.digest(self.secret.encode(), f"{now}.".encode() + body, "sha256").hex()
+            headers = {"content-type": "application/cloudevents+json", "bff-signature": f"t={now},v1={signature}"}
+            request = urllib.request.Request(self.webhook, body, headers)  # noqa: S310 - whoever starts this says where
+            await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=2).close())  # noqa: S310 - as above
+
+    async def add(self, told: Mapping[str, str], info: JSON) -> None:
+        if self.bus:
+            from redis.asyncio import Redis  # noqa: PLC0415 - only where there is a bus
+
+            stream = f"{self.prefix}-{self.topic}" if self.prefix else self.topic
+            own = {"minorversion": "0", "sourcehost": socket.gethostname(), "sourcelib": "10.5.0"}
+            fields: Any = {**told, **own, "event_data": self.avro(info)}
+            async with Redis.from_url(self.bus) as redis:
+                await redis.xadd(stream, fields, maxlen=10_000)
+
+    def avro(self, value: object) -> bytes:
+        """As the schema of `catalog_info` has it: records are their fields in order, what may be missing says whether it is."""
+        match value:
+            case dict():
+                optional = ("end", "enrollment_start", "enrollment_end")
+                return b"".join((b"\x02" if name in optional and each is not None else b"") + self.avro(each)
+                                for name, each in value.items())  # fmt: skip
+            case bool() | None:
+                return b"\x01" if value else b"\x00"
+            case _:
+                text = str(value).encode()
+                return self.length(len(text)) + text
+
+    def length(self, number: int) -> bytes:
+        """A zigzag number, seven bits a byte, the last ones first."""
+        number, parts = number << 1, bytearray()
+        while number > 127:
+            parts.append(number & 127 | 128)
+            number >>= 7
+        return bytes([*parts, number])
+
+
 class Api:
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, announcer: Announcer) -> None:
         self.catalog = catalog
+        self.announcer = announcer
 
     def reply(self, request: Request, data: JSON | None) -> Response:
-        return answer(request, data, self.catalog.modified)
+        return answer(request, data, self.catalog.latest)
 
     async def courses(self, request: Request) -> Response:
         """`keys` (comma-separated), `subject` (a slug), `q` (words of the title or description), `page`, `page_size`."""
@@ -268,6 +380,23 @@ class Api:
             (c for c in self.catalog.courses.values() if c["uuid"] == key), None
         )
         return self.reply(request, found)
+
+    async def change(self, request: Request) -> Response:
+        """`PATCH {"title": …}`: change a course's title, and tell everybody before the author is answered."""
+        key = request.path_params["key"]
+        if key not in self.catalog.courses:
+            return self.reply(request, None)
+        try:
+            title = json.loads(await request.body())["title"]
+        except (ValueError, KeyError, TypeError):
+            title = None
+        if not isinstance(title, str) or not 0 < len(title.strip()) <= 200:
+            return JSONResponse({"title": ["Write a title of at most 200 characters."]}, 400)
+        self.catalog.rename(key, title.strip())
+        course = self.catalog.courses[key]
+        for run in course["course_runs"]:
+            await self.announcer.changed(run)
+        return JSONResponse(course)
 
     async def runs(self, request: Request) -> Response:
         return self.reply(request, envelope(request, list(self.catalog.runs.values())))
@@ -296,12 +425,14 @@ class Api:
         return self.reply(request, envelope(request, [self.catalog.subject(slug) for slug in self.catalog.names]))
 
 
-def create() -> Fault:
-    api = Api(Catalog(json.loads((HERE / "catalog.json").read_bytes()), datetime.now(UTC)))
+def create(env: Mapping[str, str] = os.environ) -> Fault:
+    catalog = Catalog(json.loads((HERE / "catalog.json").read_bytes()), datetime.now(UTC))
+    api = Api(catalog, Announcer(env))
     paths = {"courses/": api.courses, "courses/{key}/": api.course, "course_runs/": api.runs, "course_runs/{key}/": api.run,
              "course_runs/{key}/enrollment/": api.enrollment, "programs/": api.programs, "programs/{uuid}/": api.program,
              "subjects/": api.subjects}  # fmt: skip
-    return Fault(Starlette(routes=[Route(f"/api/v1/{path}", handler) for path, handler in paths.items()]))
+    changes = Route("/api/v1/courses/{key}/", api.change, methods=["PATCH"])
+    return Fault(Starlette(routes=[*(Route(f"/api/v1/{path}", each) for path, each in paths.items()), changes]))
 
 
 # --- faults: how this service is broken on purpose. The same lines stand in every demo service, so that none imports another.

@@ -14,7 +14,7 @@ from bff.config.manifest import read_context
 
 from .demo import FRAGMENTS, NAMES, load
 
-ALLOWED = {"jinja2", "joserfc", "starlette", "uvicorn"}
+ALLOWED = {"jinja2", "joserfc", "redis", "starlette", "uvicorn"}
 HTML = sorted(FRAGMENTS.rglob("*.html"))
 LAYOUT = (FRAGMENTS / "site/layouts/default.html").read_text()
 VOID = {"area", "br", "hr", "img", "input", "link", "meta", "wbr", "use", "path", "circle"}
