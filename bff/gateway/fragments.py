@@ -112,7 +112,7 @@ def unbidden(fragment: Fragment, headers: Mapping[str, str]) -> Answer | None:
     """A GET that begins work is refused where nobody asked for it: a prefetch, or another site's image."""
     if not fragment.starts_task:
         return None
-    if "prefetch" in headers.get("sec-purpose", headers.get("purpose", "")):
+    if any("prefetch" in headers.get(name, "") for name in ("sec-purpose", "x-sec-purpose", "purpose")):
         return problem(503, f"{fragment.name} begins work, which nobody has asked for yet.", html=False)
     if cross_site(headers):
         return problem(403, "This request was made by another site.", html=False)

@@ -17,7 +17,7 @@ from bff.gateway.identity import Identity
 from bff.gateway.overlay import overlay
 from bff.gateway.pagehead import readable
 from bff.gateway.problems import Answer, Fields, problem
-from bff.gateway.request import Form, Ids, Locales, accepts_html, form, ids, ordered, picked, takes_html
+from bff.gateway.request import Form, Ids, Locales, accepts_html, ahead, form, ids, ordered, picked, takes_html
 from bff.model import Clock, Ended, Report, Result, Telemetry
 from bff.page.call import Visit
 from bff.page.compose import Composition, Running
@@ -163,7 +163,7 @@ class Pages:
             path=scope["path"],
             coding=pagehead.coding(found, scope["method"], wanted, planned),
         )
-        turn.prefetch = b"prefetch" in found.get(b"sec-purpose", b"")
+        turn.prefetch = ahead(found)
         self._start(turn)
         return turn
 

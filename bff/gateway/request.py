@@ -24,10 +24,13 @@ _INTERESTING: Final = frozenset(
         b"turbo-frame",
         b"user-agent",
         b"x-request-id",
+        b"x-sec-purpose",
+        b"x-turbo-request-id",
         b"x-up-target",
         b"traceparent",
     )
 )
+_WHOLE: Final = frozenset((b"hx-request", b"turbo-frame", b"x-up-target", b"x-turbo-request-id"))  # decisions/0015
 _CRAWLER: Final = re.compile(
     rb"bot\b|bot/|crawl|spider|slurp|facebookexternalhit|embedly|quora link preview|pinterest|whatsapp|telegram|lynx|w3m|links \(|elinks",
     re.IGNORECASE,
@@ -103,9 +106,14 @@ def crawler(agent: bytes) -> bool:
     return _CRAWLER.search(agent) is not None
 
 
+def ahead(found: Mapping[bytes, bytes]) -> bool:
+    """Whether this is asked for in case somebody goes there: by a browser, or by Turbo when a link is pointed at."""
+    return b"prefetch" in found.get(b"sec-purpose", b"") or b"prefetch" in found.get(b"x-sec-purpose", b"")
+
+
 def ordered(found: dict[bytes, bytes], query: bytes) -> bool:
     """Whether everything must stand in place: asked for, a crawler, or a library that swaps whole answers."""
-    if b"hx-request" in found or b"turbo-frame" in found or b"x-up-target" in found:
+    if not _WHOLE.isdisjoint(found):
         return True
     return (b"_bff=ordered" in query and b"_bff=ordered" in query.split(b"&")) or crawler(found.get(b"user-agent", b""))
 

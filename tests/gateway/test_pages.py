@@ -487,5 +487,6 @@ def _unreachable() -> set[str]:
 async def test_a_page_made_ahead_of_a_visit_says_so(purpose: str, *, ahead: bool) -> None:
     site = Site(page(document(b"<main>nothing to wait for</main>")))
     site.ask(sec_purpose=purpose)
+    site.ask(x_sec_purpose=purpose)
     site.ask()
-    assert [report.prefetch for report in site.world.seen.pages] == [ahead, False]
+    assert [report.prefetch for report in site.world.seen.pages] == [ahead, ahead, False]

@@ -33,6 +33,7 @@ def test_what_must_stand_in_order() -> None:
     assert ordered({b"hx-request": b"true"}, b"")
     assert ordered({b"turbo-frame": b"x"}, b"")
     assert ordered({b"x-up-target": b".x"}, b"")
+    assert ordered({b"x-turbo-request-id": b"1"}, b"")
     assert ordered({b"user-agent": b"Mozilla/5.0 (compatible; Googlebot/2.1)"}, b"")
     assert not ordered({b"user-agent": b"Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0"}, b"")
 

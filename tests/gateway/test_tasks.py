@@ -273,5 +273,6 @@ def test_nothing_begins_that_nobody_asked_for() -> None:
     assert refused(sec_fetch_site="cross-site") == 403
     assert refused(sec_purpose="prefetch;prerender") == 503
     assert refused(purpose="prefetch") == 503
+    assert refused(x_sec_purpose="prefetch") == 503, "Turbo's word for it"
     plain = fragment("shop/card")
     assert endpoint.unbidden(plain, {"sec-fetch-site": "cross-site", "sec-purpose": "prefetch"}) is None
