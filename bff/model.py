@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 
 class Outcome(StrEnum):
@@ -308,6 +309,10 @@ class Shell:
     slots: tuple[Slot, ...]
 
 
+_NO_HEAD: Final[Mapping[str, bytes]] = MappingProxyType({})
+"""One for all: a dictionary of its own would take as much memory as many a fragment."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Markup:
     """A fragment's HTML, checked: safe to write into any page. Immutable and shared between responses.
@@ -319,7 +324,7 @@ class Markup:
 
     parts: tuple[bytes | Hole | Slot, ...]
     flat: bytes | None
-    head: Mapping[str, bytes] = field(default_factory=dict)
+    head: Mapping[str, bytes] = field(default_factory=lambda: _NO_HEAD)
     repaired: bool = False
     tabular: bool = False  # table parts without their table: whole only where wrap="none" puts them into one
     form: bool = False  # holds a <form>: see `Slot.in_form`

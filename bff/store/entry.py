@@ -31,7 +31,7 @@ class Entry:
     principal: str | None = None  # whose it is, in private scope
     took: float = 0.0  # seconds that its fetch took: what it costs to have it again
     stale_at: float = math.inf  # marked by a purge: stale from then on; -inf: gone, whoever still holds it
-    laps: int = 0  # how often eviction still passes it over
+    rank: float = 0.0  # what it was worth when it was last considered for leaving
     early: float = math.inf  # from then on a hit refreshes it in advance
     used: float = 0.0  # when a hit last made a result of it
     origin: object = None  # what asks for it again when nobody waits for it (page.resolve)

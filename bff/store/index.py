@@ -1,4 +1,4 @@
-"""Which entries have a tag, are of a fragment, or are one principal's: what a purge asks for. Knows entries, not the store.
+"""Which entries have a tag, or are one principal's: what most purges ask for. Knows entries, not the store.
 
 It holds the entries themselves, so that whoever marks them need not look them up. A name is there only as long as an
 entry has it.
@@ -14,28 +14,25 @@ from bff.store.purges import owner, scope
 
 
 class Index:
-    """Entries by what purges name."""
+    """Entries by what purges name. Fragments and contexts are rarely purged: those are looked for among all entries."""
 
     def __init__(self) -> None:
         self._tags = _Named()
-        self._fragments = _Named()
         self._principals = _Named()
 
     def add(self, entry: Entry) -> None:
-        self._fragments.add(entry.fragment, entry)
         for tag in entry.tags:
             self._tags.add(tag, entry)
         if entry.principal is not None:
             self._principals.add(entry.principal, entry)
 
     def remove(self, entry: Entry) -> None:
-        self._fragments.remove(entry.fragment, entry)
         for tag in entry.tags:
             self._tags.remove(tag, entry)
         if entry.principal is not None:
             self._principals.remove(entry.principal, entry)
 
-    def met(self, purge: Purge) -> Iterable[Entry]:
+    def met(self, purge: Purge, everything: Iterable[Entry]) -> Iterable[Entry]:
         """The entries that a purge meets, each once."""
         form = scope(purge)
         if form is None:
@@ -44,11 +41,12 @@ class Index:
         if principal is not None:
             return [e for e in self._principals.get(principal) if _lies(e, kind, value, context)]
         match kind:
-            case "all" | "context":
-                chosen = [each for each in self._fragments.names if kind == "all" or owner(each) == value]
-                return [entry for fragment in chosen for entry in self._fragments.get(fragment)]
+            case "all":
+                return everything
+            case "context":
+                return [entry for entry in everything if entry.fragment.startswith(f"{value}/")]
             case "fragment":
-                return self._fragments.get(value)
+                return [entry for entry in everything if entry.fragment == value]
             case _ if context:
                 return [entry for entry in self._tags.get(value) if owner(entry.fragment) == context]
             case _:
@@ -57,7 +55,7 @@ class Index:
     @property
     def names(self) -> int:
         """How many names are known."""
-        return sum(len(named.names) for named in (self._tags, self._fragments, self._principals))
+        return sum(len(named.names) for named in (self._tags, self._principals))
 
 
 def _lies(entry: Entry, kind: str, value: str, context: str) -> bool:

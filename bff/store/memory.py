@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from cachetools import Cache
@@ -19,25 +20,27 @@ from bff.store.purges import Purges
 
 VARIANTS: Final = 64
 """Copies of one answer, by forwarded headers; a browser can invent as many as it likes. Traffic Server keeps 5."""
-LOOK: Final = 16  # entries that one eviction may pass over
+LOOK: Final = 16  # entries that one eviction looks at anew
+POOL: Final = 16  # of those seen by earlier ones, the worst so many are remembered
 SLICE: Final = 500  # purged entries taken apart at once: about a millisecond
-WORTH: Final = (0.05, 0.5)
-"""Seconds of fetching for each 16 KiB kept from which an entry is passed over once, twice. Half a second is what a browser's
-user notices on every page; what comes within 50 ms is had again soon enough."""
+CHEAP: Final = 0.001  # seconds that any fetch counts for: among what costs nothing, the largest leaves first
 
 
 class _Sized(Cache[str, Entry]):
     """Entries within their budget, with an index that every way in and out keeps right.
 
-    A hit changes nothing, so that it costs one look-up. What leaves is found by a hand that goes round (CLOCK): what was
-    used since its last visit, as the result shows that a hit has left in the entry, stays for another round, and so does
-    for one or two what was slow to fetch for its size (as in GreedyDual-Size, Cao and Irani 1997, in whole rounds).
+    What leaves is what is worth least by GreedyDual-Size (Cao and Irani 1997): seconds to fetch it again for each byte, on
+    top of what the last one to leave was worth when this one was last used. A hit changes nothing, so that it costs one
+    look-up: that an entry was used shows by the result that the hit has left in it, when a hand that goes round comes by.
+    The worst of those it has passed are remembered, as Redis does it: nearly as good as keeping all of them sorted.
     """
 
     def __init__(self, budget: int, evicted: Callable[[str], None]) -> None:
         super().__init__(budget, getsizeof=lambda entry: entry.size)
         self._evicted = evicted
         self._hand: Iterator[str] = iter(())
+        self._pool: list[str] = []
+        self._floor = 0.0  # what the last one to leave was worth
         self.live: dict[str, Entry] = {}  # what can be found: all but what is `gone`
         self.gone: deque[Entry] = deque()  # purged, still counted
         self.index = Index()
@@ -47,6 +50,7 @@ class _Sized(Cache[str, Entry]):
         if key in self:
             del self[key]
         super().__setitem__(key, entry)
+        self._rank(entry)
         self.live[key] = entry
         self.index.add(entry)
         self._join(entry)
@@ -78,24 +82,38 @@ class _Sized(Cache[str, Entry]):
             if self.get(entry.key) is entry:
                 del self[entry.key]
                 return entry.key, entry
-        entry = self._chosen()
+        entry = self._least()
         self._evicted("size")
         del self[entry.key]
         return entry.key, entry
 
-    def _chosen(self) -> Entry:
-        """The next one that has no claim to stay; after some looking, whichever comes."""
-        looked = 0
-        while True:
-            for key in self._hand:
-                if (entry := self.live.get(key)) is None:
-                    continue
-                looked += 1
-                if looked > LOOK or (entry.seen is None and not entry.laps):
-                    return entry
-                entry.laps = max(0, entry.laps - (entry.seen is None))
+    def _least(self) -> Entry:
+        found = self._passed()
+        found.sort(key=lambda entry: entry.seen is not None)  # of equals, what was not used leaves first
+        for entry in found:
+            if entry.seen is not None:
                 entry.seen = None
-            self._hand = iter([*self.live])
+                self._rank(entry)
+        found.sort(key=lambda entry: entry.rank)
+        self._pool = [entry.key for entry in found[1 : POOL + 1]]
+        self._floor = max(self._floor, found[0].rank)
+        return found[0]
+
+    def _passed(self) -> list[Entry]:
+        """The worst of those passed before, and some that the hand passes now."""
+        keys = dict.fromkeys(self._pool)
+        found: list[Entry] = []
+        while not found:
+            passed = [*islice(self._hand, LOOK)]
+            if len(passed) < LOOK:
+                self._hand = iter([*self.live])
+            keys.update(dict.fromkeys(passed))
+            found = [entry for key in keys if (entry := self.live.get(key)) is not None]
+        return found
+
+    def _rank(self, entry: Entry) -> None:
+        """It was used, or is new."""
+        entry.rank = self._floor + max(entry.took, CHEAP) / entry.size
 
     def _join(self, entry: Entry) -> None:
         group = _group(entry)
@@ -144,7 +162,6 @@ class MemoryStore:
             entry.stale_at = since
         elif entry.stale_at == -math.inf:
             return False
-        entry.laps = _laps(entry)
         try:
             self._cache[entry.key] = entry
         except ValueError:
@@ -176,7 +193,7 @@ class MemoryStore:
 
     def matching(self, purge: Purge) -> list[Entry]:
         """The entries that a purge would meet."""
-        return [entry for entry in self._cache.index.met(purge) if entry.stale_at != -math.inf]
+        return [entry for entry in self._cache.index.met(purge, self._cache.live.values()) if entry.stale_at != -math.inf]
 
     def sweep(self, limit: int = SLICE) -> bool:
         """Take apart at most `limit` purged entries; whether more are left."""
@@ -201,8 +218,3 @@ class MemoryStore:
     @property
     def bytes(self) -> int:
         return int(self._cache.currsize)
-
-
-def _laps(entry: Entry) -> int:
-    worth = entry.took * 16384 / entry.size
-    return sum(worth >= each for each in WORTH)

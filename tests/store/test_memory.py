@@ -1,53 +1,39 @@
-from bff.model import Markup, Outcome, Reason, Result
-from bff.rules.caching import Terms
-from bff.store.entry import OVERHEAD, Entry
-from bff.store.memory import MemoryStore
+import gc
+import math
+import random
+import tracemalloc
+from collections import OrderedDict
+from collections.abc import Iterable
 
-TERMS = Terms(
-    storable=True,
-    lifetime=1.0,
-    age=0.0,
-    stale_while_revalidate=None,
-    stale_if_error=None,
-    must_revalidate=False,
-    etag="",
-    last_modified="",
-    date=0.0,
-)
+import pytest
+
+from bff.model import Outcome, Purge, Reason, Result
+from bff.store.entry import OVERHEAD, OVERHEAD_OF_TAG
+from bff.store.memory import VARIANTS, MemoryStore
+from bff.store.purges import LIMIT
+from tests.store.entries import entry
 
 
-def entry(key: str, size: int = 1000, principal: str | None = None) -> Entry:
-    body = b"x" * size
-    markup = Markup(parts=(body,), flat=body)
-    return Entry(
-        key=key,
-        fragment="a/b",
-        version="1",
-        status=200,
-        markup=markup,
-        data=None,
-        terms=TERMS,
-        born=0.0,
-        as_of=None,
-        principal=principal,
-    )
+def used(store: MemoryStore, key: str) -> bool:
+    """Hit an entry as `page.results.hit` does; whether it is there."""
+    found = store.get(key)
+    if found is not None:
+        found.seen = (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT))
+    return found is not None
+
+
+def there(store: MemoryStore, keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if store.get(key) is not None]
 
 
 def test_what_was_put_is_there_until_it_is_expired() -> None:
     store = MemoryStore(10_000)
     one = entry("one")
-    store.put(one)
+    assert store.put(one)
     assert store.get("one") is one
     assert store.expire(lambda each: each is one) == 1
     assert store.get("one") is None
     assert (store.entries, store.bytes) == (0, 0)
-
-
-def used(store: MemoryStore, key: str) -> None:
-    """Hit an entry as `page.results.hit` does."""
-    found = store.get(key)
-    assert found is not None
-    found.seen = (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT))
 
 
 def test_what_was_not_used_leaves_first_and_is_reported() -> None:
@@ -58,9 +44,55 @@ def test_what_was_not_used_leaves_first_and_is_reported() -> None:
         store.put(entry(key))
     used(store, "a")
     store.put(entry("d"))
-    assert [store.get(key) is not None for key in "abcd"] == [True, False, True, True]
+    assert there(store, "abcd") == ["a", "c", "d"]
     assert evicted == ["size"]
     assert store.bytes <= budget
+
+
+def test_what_was_slow_to_fetch_for_its_size_stays_longer_but_not_for_ever() -> None:
+    store = MemoryStore(50 * entry("fast00").size)
+    store.put(entry("slow", took=1.0))
+    store.put(entry("large", 20_000, took=1.0))
+    for i in range(60):
+        store.put(entry(f"fast{i:02}", took=0.1))
+    assert there(store, ["slow", "large"]) == ["slow"]
+    for i in range(2000):
+        store.put(entry(f"more{i}", took=0.1))
+    assert store.get("slow") is None
+    assert store.get("more1999") is not None
+
+
+def test_where_everything_is_used_one_still_leaves() -> None:
+    store = MemoryStore(100 * entry("k00").size)
+    for i in range(100):
+        store.put(entry(f"k{i:02}", took=9.0))
+        used(store, f"k{i:02}")
+    store.put(entry("new"))
+    assert store.get("new") is not None
+    assert store.entries == 100
+
+
+def test_a_mixed_load_costs_far_less_fetching_than_dropping_the_least_recently_used() -> None:
+    """Zipf's law over 1,000 answers of three sizes and two prices, an eighth of which fit."""
+    chosen = random.Random(1)
+    asked = chosen.choices(range(1000), [1 / rank for rank in range(1, 1001)], k=20_000)
+    price = [chosen.choice((0.02, 1.0)) for _ in range(1000)]
+    size = [chosen.choice((500, 4000, 30_000)) for _ in range(1000)]
+    store, cost = MemoryStore(1_500_000), 0.0
+    recent, held, others = OrderedDict[int, int](), 0, 0.0
+    for each in asked:
+        if not used(store, f"k{each}"):
+            cost += price[each]
+            store.put(entry(f"k{each}", size[each], took=price[each]))
+        if each in recent:
+            recent.move_to_end(each)
+            continue
+        others += price[each]
+        recent[each] = size[each] + OVERHEAD
+        held += recent[each]
+        while held > 1_500_000:
+            held -= recent.popitem(last=False)[1]
+    assert cost < 0.6 * others
 
 
 def test_what_is_larger_than_the_budget_replaces_nothing_but_its_own_key() -> None:
@@ -68,24 +100,154 @@ def test_what_is_larger_than_the_budget_replaces_nothing_but_its_own_key() -> No
     store = MemoryStore(5000, evicted.append)
     store.put(entry("a"))
     store.put(entry("b"))
-    store.put(entry("a", 50_000))
-    assert store.get("a") is None
-    assert store.get("b") is not None
+    assert not store.put(entry("a", 50_000))
+    assert there(store, "ab") == ["b"]
     assert evicted == ["too_large"]
 
 
-def test_entries_are_expired_by_what_they_are() -> None:
-    store = MemoryStore(100_000)
-    store.put(entry("a", principal="ada"))
-    store.put(entry("b", principal="bob"))
-    assert store.expire(lambda each: each.principal == "ada") == 1
-    assert store.get("a") is None
-    assert store.get("b") is not None
+def test_variants_of_one_answer_are_capped_and_those_of_principals_are_not() -> None:
+    evicted: list[str] = []
+    store = MemoryStore(10**9, evicted.append)
+    for i in range(VARIANTS + 3):
+        store.put(entry(f"a/b?x=1#accept:{i}", 10))
+        store.put(entry(f"a/b?x=1#principal:{i}", 10, principal=str(i)))
+    assert evicted == ["variants"] * 3
+    assert store.entries == 2 * VARIANTS + 3
+    assert there(store, (f"a/b?x=1#accept:{i}" for i in range(5))) == ["a/b?x=1#accept:3", "a/b?x=1#accept:4"]
 
 
-def test_size_counts_markup_data_and_key() -> None:
-    made = entry("key", 10)
+def test_size_counts_markup_data_key_and_tags() -> None:
+    made = entry("key", 10, tags=("12", "3456"))
     made.data = b"12345"
-    assert made.size == OVERHEAD + 3 + 10 + 5
+    assert made.size == OVERHEAD + 3 + 10 + 5 + 6 + 2 * OVERHEAD_OF_TAG
     made.markup = None
-    assert made.size == OVERHEAD + 3 + 5
+    assert made.size == OVERHEAD + 3 + 5 + 6 + 2 * OVERHEAD_OF_TAG
+
+
+# --- purges -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_purge_takes_what_it_meets_out_of_reach_at_once() -> None:
+    store = MemoryStore(10**6)
+    for key, tags in (("a", ("t",)), ("b", ("t", "u")), ("c", ("u",))):
+        store.put(entry(key, tags=tags))
+    held = store.get("a")
+    assert store.purge(Purge(kind="tag", value="t"), 5.0) == 2
+    assert there(store, "abc") == ["c"]
+    assert held is not None
+    assert held.stale_at == -math.inf
+    assert store.purge(Purge(kind="tag", value="t"), 5.0) == 0
+    assert store.entries == 1
+    assert not store.sweep()
+    assert store.bytes == entry("c", tags=("u",)).size
+
+
+def test_a_soft_purge_marks_what_it_meets_once() -> None:
+    store = MemoryStore(10**6)
+    store.put(entry("a"))
+    assert store.purge(Purge(kind="all", soft=True), 5.0) == 1
+    assert store.purge(Purge(kind="all", soft=True), 6.0) == 1
+    found = store.get("a")
+    assert found is not None
+    assert found.stale_at == 5.0
+
+
+def test_what_was_purged_makes_room_before_anything_is_evicted() -> None:
+    evicted: list[str] = []
+    store = MemoryStore(3 * entry("a").size, evicted.append)
+    for key in "abc":
+        store.put(entry(key))
+    store.purge(Purge(kind="tag", value="none"), 5.0)
+    store._cache.forget([store._cache["b"]])
+    store.put(entry("b"))
+    store._cache.forget([store._cache["b"]])
+    store.put(entry("d"))
+    assert there(store, "abcd") == ["a", "c", "d"]
+    assert evicted == []
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_a_fetch_begun_before_a_purge_brings_nothing_back(soft: bool) -> None:
+    store = MemoryStore(10**6)
+    store.purge(Purge(kind="tag", value="t", soft=soft), 5.0)
+    for began, fresh in ((4.9, False), (5.0, False), (5.1, True)):
+        made = entry("a", tags=("t",))
+        assert store.put(made, began) is (fresh or soft)
+        assert made.stale_at == (math.inf if fresh else 5.0 if soft else math.inf)
+    assert store.purged_since(4.9, "a/b", ("other",)) == math.inf
+
+
+def test_a_304_makes_fresh_what_was_marked_before_it_was_asked() -> None:
+    store = MemoryStore(10**6)
+    made = entry("a")
+    store.put(made)
+    store.purge(Purge(kind="all", soft=True), 5.0)
+    assert store.put(made, 4.0)
+    assert made.stale_at == 5.0
+    assert store.put(made, 6.0)
+    assert made.stale_at == math.inf
+
+
+def test_what_is_gone_is_not_put_again_by_whoever_holds_it() -> None:
+    store = MemoryStore(10**6)
+    made = entry("a")
+    store.put(made)
+    store.purge(Purge(kind="all"), 5.0)
+    assert not store.put(made)
+    assert store.get("a") is None
+
+
+def test_of_more_purges_than_are_remembered_the_oldest_count_for_everything() -> None:
+    store = MemoryStore(10**6)
+    for i in range(LIMIT + 1):
+        store.purge(Purge(kind="tag", value=str(i)), float(i))
+    assert not store.put(entry("a"), -1.0)
+    assert store.put(entry("a"), 1.0)
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def test_an_entry_takes_no_more_than_its_body_and_a_kibibyte() -> None:
+    count, size = 20_000, 2000
+    store = MemoryStore(10**9)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for i in range(count):
+            key = f"discovery/course-card?course_key=course-v1%3AedX%2BDemo{i}%2B2026"
+            made = entry(
+                key, size, etag=b'"%d"' % i, fragment="discovery/course-card", tags=(f"course:edX+{i}",), took=i / 7
+            )
+            store.put(made)
+        taken = (tracemalloc.get_traced_memory()[0] - before) / count
+    finally:
+        tracemalloc.stop()
+    assert taken <= size + 1024
+    assert taken <= entry(key, size, tags=("course:edX+9999",)).size
+
+
+def test_purging_looks_at_nothing_that_it_does_not_meet() -> None:
+    """10,000 tags on 100,000 entries: what a purge of one costs does not depend on all the others."""
+    store = MemoryStore(10**9)
+    for i in range(100_000):
+        store.put(entry(f"k{i}", 0, tags=(f"t{i % 10_000}",)))
+    visited = 0
+
+    class Counting(dict[object, None]):
+        def __iter__(self):  # type: ignore[no-untyped-def] # noqa: ANN204
+            nonlocal visited
+            for each in super().__iter__():
+                visited += 1
+                yield each
+
+    named = store._cache.index._tags.names
+    for tag, known in named.items():
+        named[tag] = Counting(known)  # type: ignore[arg-type,assignment]
+    assert store.purge(Purge(kind="tag", value="t7"), 1.0) == 10
+    assert visited == 10
+    assert store.purge(Purge(kind="all"), 2.0) == 99_990
+    assert store.entries == 0
+    assert store.sweep(500)
+    assert len(store._cache.gone) == 99_500
