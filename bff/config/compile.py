@@ -17,6 +17,7 @@ import re2
 
 from bff.config import spec
 from bff.model import Param, Pattern, Ref, Upstream
+from bff.rules import addresses
 
 MAX_VALUE: Final = 256  # characters of one parameter's value
 Type = Literal["str", "int", "float", "bool", "enum", "date"]
@@ -279,6 +280,7 @@ def parse_upstream(text: str) -> Upstream:
     host = url.hostname
     if not re.fullmatch(r"[0-9a-z._-]+|[0-9a-f:.]+", host):
         raise ValueError(f"{host!r} is not a host name or address; {_ADVICE}")
+    _reachable(host)
     if url.path.strip("/"):
         _plain_path(url.path.rstrip("/"), url.path)
     shown = f"[{host}]" if ":" in host else host
@@ -290,3 +292,12 @@ def parse_upstream(text: str) -> Upstream:
         authority=shown if port in (None, default) else f"{shown}:{port}",
         base=url.path.rstrip("/"),
     )
+
+
+def _reachable(host: str) -> None:
+    if addresses.disguised(host):
+        raise ValueError(f"{host!r} is an address in disguise; write it as four decimal numbers, such as 127.0.0.1")
+    address = addresses.literal(host)
+    why = addresses.never(address) if address is not None else ""
+    if why:
+        raise ValueError(f"{host} is {why}, where no context can be; write the address of its service")

@@ -159,14 +159,16 @@ class Client:
         connections: int = 512,
         idle: float = 4.0,
         header_bytes: int = 65536,
+        local: bool = False,
     ) -> None:
+        """`local`: names may lead to this machine itself."""
         self.loop = loop
         self._now = loop.time
         self.timer = timer
         self.connections = connections
         self.idle = idle
         self.header_bytes = header_bytes
-        self.dialer = Dialer(loop)
+        self.dialer = Dialer(loop, local=local)
         self._origins: dict[tuple[str, str, int, str], Origin] = {}
         self._met: dict[int, _Met] = {}  # by identity, which is faster than by value; each keeps its upstream alive
         self._closed = ""  # why nothing can be asked any more

@@ -1,12 +1,12 @@
 """From a name to a connected transport: DNS off the loop and remembered, addresses tried in turn, TLS verified.
 
-Knows nothing of HTTP or of pools. Proxies of the environment are ignored: whom we talk to stands in a registration.
+Knows nothing of HTTP or of pools. The address that is connected to is one that was judged (`rules.addresses`), never a name
+that could lead elsewhere a moment later. Proxies of the environment are ignored: whom we talk to stands in a registration.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from bff.model import Upstream
+from bff.rules import addresses as policy
 
 FRESH: Final = 30.0  # seconds an answer of DNS is used without asking again
 STALE: Final = 300.0  # seconds it may be used while asking again, or while DNS fails
@@ -83,10 +84,11 @@ async def look_up(host: str, port: int) -> list[str]:
 
 
 class Dialer:
-    """Opens connections to upstreams."""
+    """Opens connections to upstreams. `local`: names may lead to this machine itself, as on a developer's."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, lookup: Lookup = look_up) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, lookup: Lookup = look_up, *, local: bool = False) -> None:
         self._loop = loop
+        self._local = local
         self._resolver = Resolver(lookup, loop.time)
         self._tls: ssl.SSLContext | None = None
 
@@ -101,7 +103,8 @@ class Dialer:
         if upstream.socket:
             return (await self._loop.create_unix_connection(make, upstream.socket, **options))[1]
         host, port = upstream.host, upstream.port
-        addresses = [host] if _is_address(host) else await self._resolver.addresses(host, port)
+        addresses = [host] if policy.literal(host) else await self._resolver.addresses(host, port)
+        addresses = self._permitted(addresses, host)
         until = self._loop.time() + within
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             try:
@@ -118,6 +121,15 @@ class Dialer:
     async def aclose(self) -> None:
         await self._resolver.aclose()
 
+    def _permitted(self, addresses: list[str], host: str) -> list[str]:
+        """The addresses that may be connected to; raises PermissionError where all of them are refused."""
+        refused = {address: policy.refused(address, host, local=self._local) for address in addresses}
+        permitted = [address for address in addresses if not refused[address]]
+        if addresses and not permitted:
+            told = ", ".join(f"{address} ({why})" for address, why in refused.items())
+            raise PermissionError(f"{host} leads to {told}; an upstream on this machine is written as its address")
+        return permitted
+
     async def _context(self) -> ssl.SSLContext:
         if self._tls is None:  # reads the system's authorities: tens of milliseconds
             context = await self._loop.run_in_executor(None, ssl.create_default_context)
@@ -130,11 +142,3 @@ def _seen(lookup: asyncio.Task[list[str]]) -> None:
     """A lookup may fail when nobody waits for it any more."""
     if not lookup.cancelled():
         lookup.exception()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

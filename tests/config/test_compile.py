@@ -217,7 +217,8 @@ def test_upstreams(text: str, upstream: Upstream) -> None:
     [
         "", "x", "ftp://x", "http://", "http:///a", "//x", "http://u:p@x", "http://u@x", "http://x?a", "http://x/#", "http://x:0",
         "http://x:99999", "http://x:y", "http://[::1", "http://a b", "http://ex^ample", "http://x/a/../b", "http://x//a", "http+unix://",
-        "http+unix://run/a", "http+unix:///a?b", "http+unix:///a b", "http://é",
+        "http+unix://run/a", "http+unix:///a?b", "http+unix:///a b", "http://é", "http://2130706433", "http://0x7f.1", "http://0177.0.0.1/", "http://127.1:80",
+        "http://169.254.169.254", "http://[::ffff:169.254.169.254]", "http://[fe80::1]", "http://0.0.0.0:80", "http://[::]", "http://224.0.0.1",
     ],
 )  # fmt: skip
 def test_what_is_no_upstream(text: str) -> None:

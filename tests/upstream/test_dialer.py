@@ -134,7 +134,7 @@ async def test_the_address_that_worked_is_tried_first() -> None:
 async def test_addresses_are_tried_in_turn() -> None:
     zone = Zone("127.0.0.2", "127.0.0.3", "127.0.0.1")
     async with serving(answering(OK)) as fake:
-        dialer = Dialer(asyncio.get_running_loop(), zone.look_up)
+        dialer = Dialer(asyncio.get_running_loop(), zone.look_up, local=True)
         upstream = Upstream(scheme="http", host="a", port=fake.upstream.port, authority="a")
         for _ in range(2):
             protocol = await dialer.dial(upstream, asyncio.Protocol, 5.0)
@@ -147,7 +147,7 @@ async def test_addresses_are_tried_in_turn() -> None:
 
 async def test_where_no_address_answers_the_last_failure_is_told() -> None:
     zone = Zone("127.0.0.2", "127.0.0.3")
-    dialer = Dialer(asyncio.get_running_loop(), zone.look_up)
+    dialer = Dialer(asyncio.get_running_loop(), zone.look_up, local=True)
     with pytest.raises(ConnectionRefusedError):
         await dialer.dial(Upstream(scheme="http", host="a", port=1, authority="a"), asyncio.Protocol, 5.0)
 
@@ -159,6 +159,37 @@ async def test_a_name_with_no_address_at_all() -> None:
     dialer = Dialer(asyncio.get_running_loop(), nothing)
     with pytest.raises(OSError, match="a has no address"):
         await dialer.dial(Upstream(scheme="http", host="a", port=1, authority="a"), asyncio.Protocol, 5.0)
+
+
+async def test_a_name_that_comes_to_lead_elsewhere_is_refused_at_the_next_connection() -> None:
+    """DNS rebinding: what is judged is the address that is connected to."""
+    zone = Zone("127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1")
+    async with serving(answering(OK)) as fake:
+        dialer = Dialer(asyncio.get_running_loop(), zone.look_up)
+        upstream = Upstream(scheme="http", host="a.example", port=fake.upstream.port, authority="a.example")
+        with pytest.raises(PermissionError, match=r"127\.0\.0\.1 \(this machine itself\).*254 \(link-local\)"):
+            await dialer.dial(upstream, asyncio.Protocol, 5.0)
+        await dialer.aclose()
+        assert not fake.peers
+
+
+async def test_of_several_addresses_those_that_may_be_are_tried() -> None:
+    zone = Zone("169.254.169.254", "127.0.0.1")
+    async with serving(answering(OK)) as fake:
+        dialer = Dialer(asyncio.get_running_loop(), zone.look_up, local=True)
+        upstream = Upstream(scheme="http", host="a.example", port=fake.upstream.port, authority="a.example")
+        assert isinstance(await dialer.dial(upstream, asyncio.Protocol, 5.0), asyncio.Protocol)
+        await dialer.aclose()
+        for peer in fake.peers:
+            peer.writer.close()
+
+
+async def test_an_address_written_out_is_judged_too() -> None:
+    dialer = Dialer(asyncio.get_running_loop())
+    with pytest.raises(PermissionError, match="link-local"):
+        await dialer.dial(
+            Upstream(scheme="http", host="169.254.169.254", port=80, authority="x"), asyncio.Protocol, 1.0
+        )
 
 
 # --- TLS
