@@ -15,7 +15,7 @@ from bff.model import Context, Page, Upstream
 from bff.registry import World
 from bff.units import show_duration
 
-INACTIVE_POLICY: Final = ("retry.", "hedge.", "breaker.", "cache.pull")
+INACTIVE_POLICY: Final = ("retry.", "hedge.", "breaker.")
 LONG: Final = 2.0  # seconds; the contract's default deadline, beyond which readers leave
 
 

@@ -25,7 +25,7 @@ class Row:
     when: Callable[[Any], bool] = lambda _: True
 
 
-_POLICY: Final = ("retry.*", "hedge.*", "breaker.*", "cache.pull")
+_POLICY: Final = ("retry.*", "hedge.*", "breaker.*")
 
 CONTEXT: Final = (
     *(Row(f"{place}/{key}") for place in ("policy", "fragments/*/policy", "proxy/*/policy") for key in _POLICY),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bff.config.manifest import Manifest, read_context
-from bff.config.templates import compile_template
+from bff.config.render import compile_template
 from bff.markup.check import Checker
 from bff.model import Meta
 
@@ -57,7 +57,7 @@ async def html(context: str, name: str) -> bytes:
     render, findings = compile_template(FRAGMENTS, context, fragment.template)
     assert render is not None, findings
     as_of = response.json().get(fragment.as_of, "") if fragment.as_of else ""
-    return render(response.json(), params, Meta(date="2026-11-24T06:30:00Z", as_of=as_of)).encode()
+    return render(response.json(), params, Meta(date="2026-11-24T06:30:00Z", as_of=as_of), 1.0).encode()
 
 
 @pytest.mark.parametrize(("context", "name"), FRAGMENTS_OF, ids="/".join)
@@ -108,7 +108,7 @@ async def render(name: str, data: Any, **params: str) -> str:
     fragment = manifest("discovery").spec.fragments[name]
     made, _ = compile_template(FRAGMENTS, "discovery", fragment.template or "")
     assert made is not None
-    return made(data, params, Meta(date="", as_of=""))
+    return made(data, params, Meta(date="", as_of=""), 1.0)
 
 
 async def test_a_search_that_finds_nothing_says_so_and_keeps_what_was_typed_as_text() -> None:

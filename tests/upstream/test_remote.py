@@ -54,7 +54,7 @@ async def test_a_cookie_is_never_sent_back(router: respx.MockRouter) -> None:
         (httpx.Response(200, content=b"\xff\xfe\xfd"), "decode"),
         (httpx.Response(200, content=b"[" * 900_000), "recursion"),
         (httpx.Response(200, content=b" " * 1025 * 1024), "more than 1048576 bytes"),
-        (httpx.Response(200, content=b"{}", headers={"content-encoding": "br"}), "content coding"),
+        (httpx.Response(200, content=b"{}", headers={"content-encoding": "sdch"}), "content coding"),
     ],
 )
 async def test_anything_else_is_a_failure(router: respx.MockRouter, response: httpx.Response, why: str) -> None:
