@@ -5,6 +5,7 @@ Pure. The wire format is the project's contract (§3): Chromium applies it nativ
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -28,6 +29,7 @@ class Wrapper:
     fresh: bytes  # the whole start tag of an answer that did not come from the store
     load: bytes  # ` load="visible"` where the browser fetches it
     again: bool  # the browser may ask again, so it is always told where
+    link: bool  # a click loads it, and its placeholder holds nothing that could be clicked
 
     def open(
         self,
@@ -62,6 +64,12 @@ class Wrapper:
         return out + self.end
 
 
+_ACTIVE: Final = re.compile(
+    rb"<(?:a|button|input|select|textarea|label|summary|iframe|audio|video)\b", re.IGNORECASE
+).search
+"""What may not stand in a link (HTML: interactive content)."""
+
+
 def wrapper(slot: Slot, number: str) -> Wrapper:
     """The wrapper of a slot that is `number` on its page (`s2`)."""
     start = f'<bff-fragment name="{escape(slot.fragment)}" data-slot="{number}" state="'.encode()
@@ -74,6 +82,7 @@ def wrapper(slot: Slot, number: str) -> Wrapper:
         fresh=start + b'fresh"' + end,
         load=load,
         again=bool(slot.refresh or slot.live),
+        link=slot.load == "click" and not any(isinstance(each, bytes) and _ACTIVE(each) for each in slot.placeholder),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any, Final, Protocol
 
 from bff.markup.patch import CLOSE, MARK_END, PATCH_END, bare, link, mark, patch, sandbox
@@ -161,7 +162,7 @@ class HtmlWriter:
                 )
             )
         if result.outcome is Outcome.PENDING and plan.slot.wrap:
-            self._placeholder(plan.slot)
+            self._pending(running, result)
             if result.task:
                 out += [b"<noscript>", link(result.task, "nofollow", "How far it is"), b"</noscript>"]
         elif result.markup is not None and plan.fragment is not None and plan.fragment.trust == "sandboxed":
@@ -174,6 +175,15 @@ class HtmlWriter:
                 out.append(link(to, "next", "More"))
         if plan.slot.wrap:
             out.append(CLOSE)
+
+    def _pending(self, running: Running, result: Result) -> None:
+        """The placeholder; where a click loads the slot and there is nothing in it to click, it is the link itself."""
+        linked = running.plan.wrapper.link and not result.task and running.call is not None
+        if linked and running.call is not None:
+            self._out.append(f'<a rel="nofollow" href="{escape(running.call.src)}">'.encode())
+        self._placeholder(running.plan.slot)
+        if linked:
+            self._out.append(b"</a>")
 
     def _markup(self, running: Running, markup: Markup) -> None:
         if markup.flat is not None:

@@ -126,6 +126,17 @@ def test_a_page_begins_no_task_and_shows_the_one_that_was_begun(load: str) -> No
     assert (line["outcome"], line["reason"], line["task"], line["retry_after"]) == ("pending", "task", task, 1)
 
 
+@pytest.mark.parametrize(
+    ("inside", "linked"), [(b"<b>Export</b>", True), (b"", True), (b"<button>Export</button>", False)]
+)
+def test_what_a_click_loads_is_a_link_where_there_is_nothing_else_to_click(inside: bytes, linked: bool) -> None:
+    shell = document(slot(1, "shop/export", load="click", params=(("n", ("1",)),), placeholder=(inside,)))
+    html, _ = written(World(page(shell), fragments=FRAGMENTS))
+    link = '<a rel="nofollow" href="/_bff/fragments/shop/export?n=1">'
+    assert (f"{link}{inside.decode()}</a></bff-fragment>" in html) is linked
+    assert ("<a" in html) is linked
+
+
 def test_where_there_is_no_wrapper_a_script_begins_it() -> None:
     world = World(page(document(slot(1, "shop/export", wrap=False, params=(("n", ("1",)),)))), fragments=FRAGMENTS)
     html, _ = written(world)
