@@ -9,6 +9,7 @@ from typing import Any
 from bff.markup.check import Checker
 from bff.model import Fragment, Markup
 from bff.rules.caching import Fields
+from bff.upstream.sources import links
 from bff.upstream.sources.content import LARGE, SLOW, Content, Kit, Read, Unreadable, content_type
 
 
@@ -26,7 +27,8 @@ class HtmlSource:
         del params
         if (kind := content_type(found)) != b"text/html":
             return Unreadable(f"answered {kind.decode('latin-1') or 'no content type'} where text/html is expected")
-        return checked(self._checker, fragment, body, head=head)
+        read = checked(self._checker, fragment, body, head=head)
+        return links.dressed(read, fragment, found) if head else read
 
 
 def checked(checker: Checker, fragment: Fragment, body: bytes, *, head: bool) -> Read:

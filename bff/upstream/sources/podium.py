@@ -17,7 +17,7 @@ from bff.upstream.manifests import Asset, assets
 from bff.upstream.podlets import Podlets
 from bff.upstream.sources.content import Kit, Read, Unreadable, content_type
 from bff.upstream.sources.html import checked
-from bff.upstream.sources.webfragment import reached
+from bff.upstream.sources.reach import reached
 
 CONTENT = ("content", "all")
 FALLBACK = ("fallback", "all")

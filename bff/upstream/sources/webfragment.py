@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from functools import partial
 from html import escape
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
 
 from bff.markup.check import Checker
 from bff.model import Fragment
-from bff.rules import redirects
 from bff.rules.caching import Fields
 from bff.upstream.sources.content import SLOW, Content, Kit, Read, Unreadable, content_type
 from bff.upstream.sources.html import checked
+from bff.upstream.sources.reach import reached
 
 _SCRIPTS: Final = frozenset({"application/javascript", "text/javascript"})
 _BEGIN: Final = (
@@ -110,16 +109,3 @@ def _resource(each: Any, fragment: Fragment) -> tuple[str, str]:
             return data, place
         case _:
             raise Malformed(f"a resource is {kind!r} of {mime!r}")
-
-
-def reached(stated: str, fragment: Fragment) -> str:
-    """Where a browser gets what is at this URL: through a proxy route where one covers it, else as it is written."""
-    upstream = fragment.upstream
-    origin = f"{upstream.scheme}://{upstream.authority}"
-    try:
-        url = urlsplit(urljoin(f"{origin}{upstream.base}/", stated))
-    except ValueError:
-        return stated
-    if f"{url.scheme}://{url.netloc}".lower() != origin.lower():
-        return stated
-    return redirects.back(url, fragment.grant) or (stated if stated.startswith("/") else url.path)

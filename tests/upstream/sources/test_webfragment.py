@@ -8,7 +8,8 @@ from bff.markup.check import Checker
 from bff.model import Fragment, Grant, Ref
 from bff.rules.redirects import ways
 from bff.upstream.sources.content import SLOW, Content, Unreadable
-from bff.upstream.sources.webfragment import WebFragmentSource, assembled, reached
+from bff.upstream.sources.reach import reached
+from bff.upstream.sources.webfragment import WebFragmentSource, assembled
 from tests.build import UPSTREAM, fragment
 
 JSON = {b"content-type": b"application/json"}
