@@ -231,8 +231,9 @@ class Turn:
             await self._whole(self._kept(kept, decision, "stale-error"))
             return
         self._count("bypass" if decision.why in ("bypass", "method") else "miss")
-        detail = "" if isinstance(landed.terms, Stored) or not job.shareable else landed.terms.reason
-        said = cachestatus.forwarded(decision.why, stored=keeps, detail="" if keeps else detail)
+        asked = job.shareable and job.method == "GET"
+        detail = landed.terms.reason if asked and isinstance(landed.terms, Refused) else ""
+        said = cachestatus.forwarded(decision.why, stored=keeps, detail=detail)
         if (
             flight.asked
             and isinstance(landed.terms, Stored)

@@ -39,7 +39,7 @@ class Asked:
 
 
 @dataclass
-class Answers:
+class Upstream:
     """An upstream that answers each request from a list, the last answer again and again; bodies by Content-Length are read."""
 
     answers: list[bytes]

@@ -10,14 +10,14 @@ import pytest
 
 from bff.gateway.arrivals import body
 from bff.upstream.stream import Body
-from tests.gateway.proxies import NONE, ROUTE, Answers, Asked, parsed, request, said, site
+from tests.gateway.proxies import NONE, ROUTE, Asked, Upstream, parsed, request, said, site
 from tests.upstream.wire import Peer, until
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_request_and_its_answer_pass_through(tmp_path: Path) -> None:
-    upstream = Answers([said(b"hello", etag='"1"', server="theirs", x_a="b", cache_control="no-store")])
+    upstream = Upstream([said(b"hello", etag='"1"', server="theirs", x_a="b", cache_control="no-store")])
     async with site(tmp_path, upstream) as shop:
         answer = await shop.ask("/shop/api/a%2Fb/c;d?x=1&y=%20&&z")
     assert (answer.status, answer.body) == (200, b"hello")
@@ -31,7 +31,7 @@ async def test_a_request_and_its_answer_pass_through(tmp_path: Path) -> None:
 
 
 async def test_what_of_a_request_reaches_the_context(tmp_path: Path) -> None:
-    upstream = Answers([said(cache_control="no-store")])
+    upstream = Upstream([said(cache_control="no-store")])
     rest = ROUTE.replace("methods", "forward: {headers: [x-flag], cookies: [session], principal: x-user}, methods")
     sent = {
         "Accept": "text/x", "Accept-Encoding": "zstd", "Accept-Language": "de", "Range": "bytes=1-", "If-None-Match": '"e"',
@@ -54,7 +54,7 @@ async def test_what_of_a_request_reaches_the_context(tmp_path: Path) -> None:
 
 
 async def test_a_star_forwards_everything_but_credentials_and_what_is_the_gateways(tmp_path: Path) -> None:
-    upstream = Answers([said(cache_control="no-store")])
+    upstream = Upstream([said(cache_control="no-store")])
     rest = ROUTE.replace("methods", "forward: {headers: '*'}, methods")
     sent = {
         "User-Agent": "Mozilla", "Depth": "1", "Cookie": "a=b", "Authorization": "Basic eA==", "Via": "1.1 edge",
@@ -72,7 +72,7 @@ async def test_a_star_forwards_everything_but_credentials_and_what_is_the_gatewa
 
 
 async def test_a_trusted_proxys_word_is_passed_on_as_far_as_it_is_one(tmp_path: Path) -> None:
-    upstream = Answers([said(cache_control="no-store")])
+    upstream = Upstream([said(cache_control="no-store")])
     headers = {
         "X-Forwarded-For": "6.6.6.6, 9.9.9.9, 127.0.0.7",
         "X-Forwarded-Proto": "https",
@@ -94,7 +94,7 @@ async def test_what_of_an_answer_reaches_the_client(tmp_path: Path) -> None:
         cache_control="no-store",
     )  # fmt: skip
     cookies = b"set-cookie: csrftoken=1; Domain=.example\r\nset-cookie: session=2\r\n"
-    upstream = Answers([answer.replace(b"connection:", cookies + b"connection:")])
+    upstream = Upstream([answer.replace(b"connection:", cookies + b"connection:")])
     async with site(tmp_path, upstream, "grant: {cookies: [csrftoken]}\n" + ROUTE) as shop:
         found = await shop.ask(method="POST")
     assert sorted(found.names) == [
@@ -121,7 +121,7 @@ async def test_what_of_an_answer_reaches_the_client(tmp_path: Path) -> None:
     ],
 )
 async def test_where_an_answer_leads(tmp_path: Path, to: str, status: int, shown: str) -> None:
-    upstream = Answers([b""])
+    upstream = Upstream([b""])
     rest = 'grant: {redirects: ["https://pay.example"]}\n' + ROUTE
     async with site(tmp_path, upstream, rest) as shop:
         stated = to.replace("UPSTREAM", shop.fake.upstream.authority)
@@ -133,7 +133,7 @@ async def test_where_an_answer_leads(tmp_path: Path, to: str, status: int, shown
 
 async def test_a_task_that_was_begun_is_asked_for_at_the_gateway(tmp_path: Path) -> None:
     begun = said(b"", "202 Accepted", location="/api/jobs/7")
-    upstream = Answers([begun, said(b'{"state": "succeeded"}', content_type="application/json")])
+    upstream = Upstream([begun, said(b'{"state": "succeeded"}', content_type="application/json")])
     async with site(tmp_path, upstream) as shop:
         answer = await shop.ask(method="POST")
         assert answer.status == 202
@@ -156,7 +156,7 @@ async def test_a_task_that_was_begun_is_asked_for_at_the_gateway(tmp_path: Path)
     ],
 )  # fmt: skip
 async def test_a_path_that_could_lead_elsewhere_is_refused(tmp_path: Path, rest: str) -> None:
-    upstream = Answers([said()])
+    upstream = Upstream([said()])
     async with site(tmp_path, upstream) as shop:
         assert (await shop.ask(f"/shop/api/{rest}")).status == 400
     assert upstream.asked == []
@@ -164,20 +164,20 @@ async def test_a_path_that_could_lead_elsewhere_is_refused(tmp_path: Path, rest:
 
 @pytest.mark.parametrize("rest", ["x//y", "/x", "%2F%2Fx", "a...b", "%zz", "a%20b", "x/", "c%C3%A9"])
 async def test_every_other_path_passes_as_it_was_sent(tmp_path: Path, rest: str) -> None:
-    upstream = Answers([said()])
+    upstream = Upstream([said()])
     async with site(tmp_path, upstream) as shop:
         assert (await shop.ask(f"/shop/api/{rest}")).status == 200
     assert upstream.asked[0].target == f"/api/{rest}"
 
 
 async def test_a_target_never_begins_with_two_slashes(tmp_path: Path) -> None:
-    upstream = Answers([said()])
+    upstream = Upstream([said()])
     async with site(tmp_path, upstream, "proxy: [{path: '/x/{rest:path}', to: '/{rest}'}]\n") as shop:
         assert (await shop.ask("/x//evil.example")).status == 400
 
 
 async def test_only_the_methods_of_the_route(tmp_path: Path) -> None:
-    upstream = Answers([said()])
+    upstream = Upstream([said()])
     async with site(tmp_path, upstream, ROUTE.replace("'*'", "[GET, POST]")) as shop:
         refused = await shop.ask(method="DELETE")
         assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, POST")
@@ -188,7 +188,7 @@ async def test_only_the_methods_of_the_route(tmp_path: Path) -> None:
 
 
 async def test_tunnels_and_traces_never_pass(tmp_path: Path) -> None:
-    upstream = Answers([said()])
+    upstream = Upstream([said()])
     async with site(tmp_path, upstream) as shop:
         assert (await shop.ask(method="TRACE")).status == 405
         assert (await shop.ask(method="CONNECT")).status == 501
@@ -198,7 +198,7 @@ async def test_tunnels_and_traces_never_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["BREW", "PROPFIND", "M-SEARCH", "QUERY", "purge", "X"])
 async def test_methods_that_nobody_knows_pass(tmp_path: Path, method: str) -> None:
-    upstream = Answers([said()])
+    upstream = Upstream([said()])
     async with site(tmp_path, upstream) as shop:
         client = await shop.connect()
         for _ in range(2):
@@ -209,7 +209,7 @@ async def test_methods_that_nobody_knows_pass(tmp_path: Path, method: str) -> No
 
 
 async def test_max_forwards(tmp_path: Path) -> None:
-    upstream = Answers([said()])
+    upstream = Upstream([said()])
     async with site(tmp_path, upstream, ROUTE.replace("'*'", "[GET, OPTIONS]")) as shop:
         here = await shop.ask(method="OPTIONS", headers={"Max-Forwards": "0"})
         assert (here.status, here.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
@@ -221,18 +221,18 @@ async def test_max_forwards(tmp_path: Path) -> None:
 async def test_another_sites_unsafe_request_is_refused_unless_the_route_says_otherwise(
     tmp_path: Path, headers: dict[str, str]
 ) -> None:
-    upstream = Answers([said(b"")])
+    upstream = Upstream([said(b"")])
     async with site(tmp_path, upstream) as shop:
         assert (await shop.ask(method="POST", headers=headers)).status == 403
         assert (await shop.ask(method="BREW", headers=headers)).status == 403
         assert (await shop.ask(method="GET", headers=headers)).status == 200
-    upstream = Answers([said(b"")])
+    upstream = Upstream([said(b"")])
     async with site(tmp_path / "2", upstream, ROUTE.replace("methods", "cross_site: true, methods")) as shop:
         assert (await shop.ask(method="POST", headers=headers)).status == 200
 
 
 async def test_other_origins_may_read_what_the_operator_lets_them(tmp_path: Path) -> None:
-    upstream = Answers([said(access_control_allow_origin="*")])
+    upstream = Upstream([said(access_control_allow_origin="*")])
     async with site(tmp_path, upstream, settings="cors: {origins: [https://app.example]}\n") as shop:
         answer = await shop.ask(headers={"Origin": "https://app.example"})
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
@@ -246,7 +246,7 @@ async def test_other_origins_may_read_what_the_operator_lets_them(tmp_path: Path
 
 
 async def test_a_route_that_is_switched_off(tmp_path: Path) -> None:
-    upstream = Answers([said()])
+    upstream = Upstream([said()])
     off = ROUTE.replace("methods", "policy: {state: off}, methods")
     async with site(tmp_path, upstream, off) as shop:
         answer = await shop.ask()
@@ -255,7 +255,7 @@ async def test_a_route_that_is_switched_off(tmp_path: Path) -> None:
 
 
 async def test_pages_and_routes_stand_side_by_side(tmp_path: Path) -> None:
-    upstream = Answers([said()])
+    upstream = Upstream([said()])
     shop_ = tmp_path / "fragments" / "shop" / "pages"
     shop_.mkdir(parents=True)
     (shop_ / "p.html").write_text("<!doctype html><html><head><title>t</title></head><body>page</body></html>")
@@ -275,7 +275,7 @@ async def test_pages_and_routes_stand_side_by_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "205 Reset Content"])
 async def test_answers_without_a_body(tmp_path: Path, method: str, status: str) -> None:
-    upstream = Answers([said(b"", status, content_length="" if status[2] != "5" else "0")])
+    upstream = Upstream([said(b"", status, content_length="" if status[2] != "5" else "0")])
     async with site(tmp_path, upstream) as shop:
         client = await shop.connect()
         for _ in range(2):
@@ -286,7 +286,7 @@ async def test_answers_without_a_body(tmp_path: Path, method: str, status: str) 
 
 
 async def test_head(tmp_path: Path) -> None:
-    upstream = Answers([said(b"", content_length="77")])
+    upstream = Upstream([said(b"", content_length="77")])
     async with site(tmp_path, upstream) as shop:
         client = await shop.connect()
         for _ in range(2):
@@ -297,10 +297,10 @@ async def test_head(tmp_path: Path) -> None:
 
 async def test_interim_answers_never_end_the_exchange(tmp_path: Path) -> None:
     early = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
-    async with site(tmp_path, Answers([early + said(b"done")])) as shop:
+    async with site(tmp_path, Upstream([early + said(b"done")])) as shop:
         assert (await shop.ask()).body == b"done"
     switching = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
-    async with site(tmp_path / "2", Answers([switching])) as shop:
+    async with site(tmp_path / "2", Upstream([switching])) as shop:
         assert (await shop.ask(headers={"Upgrade": "websocket", "Connection": "upgrade"})).status == 502
 
 
@@ -529,7 +529,7 @@ async def test_failures_are_problems(tmp_path: Path) -> None:
 
 
 async def test_a_context_that_is_not_there(tmp_path: Path) -> None:
-    async with site(tmp_path, Answers([b""])) as shop:
+    async with site(tmp_path, Upstream([b""])) as shop:
         shop.fake.peers.clear()
         registration = tmp_path / "fragments" / "shop" / "context.yaml"
         registration.write_text(registration.read_text().replace(shop.fake.upstream.authority, "127.0.0.1:9"))
@@ -539,7 +539,7 @@ async def test_a_context_that_is_not_there(tmp_path: Path) -> None:
 
 
 async def test_too_many_at_once_wait_and_are_refused(tmp_path: Path) -> None:
-    upstream = Answers([said(cache_control="no-store")])
+    upstream = Upstream([said(cache_control="no-store")])
     upstream.gate.clear()
     one = ROUTE.replace("methods", "policy: {concurrency: 1, cache: {mode: off}}, methods")
     async with site(tmp_path, upstream, one) as shop:
