@@ -32,6 +32,7 @@ TINY: Final = 1024
 LARGE: Final = 128 * 1024
 """Bytes of one chunk above which encoding it (about a millisecond) leaves the event loop."""
 _PATIENT: Final = 256 * 1024  # bytes that the slowest levels encode within a second
+_SPARE: Final = 16  # idle compressors kept, of 180 KiB each
 _LONGEST: Final = 1024  # bytes of an Accept-Encoding worth reading, and remembering
 
 _ZSTD: Final[dict[int, int]] = {
@@ -97,15 +98,25 @@ class Encoder(Protocol):
     def chunk(self, data: bytes, *, last: bool) -> bytes: ...
 
 
-class _Zstd:
-    __slots__ = ("_made",)
+Idle = list[zstd.ZstdCompressor]
+"""Compressors between two frames. Making one costs more than a page of a few KiB: its tables are fresh memory."""
 
-    def __init__(self) -> None:
-        self._made = zstd.ZstdCompressor(options=_ZSTD)
+
+class _Zstd:
+    __slots__ = ("_idle", "_made")
+
+    def __init__(self, idle: Idle | None) -> None:
+        self._idle = idle
+        self._made = idle.pop() if idle else zstd.ZstdCompressor(options=_ZSTD)
 
     def chunk(self, data: bytes, *, last: bool) -> bytes:
         made = self._made
-        return made.compress(data, made.FLUSH_FRAME if last else made.FLUSH_BLOCK)
+        if not last:
+            return made.compress(data, made.FLUSH_BLOCK)
+        encoded = made.compress(data, made.FLUSH_FRAME)
+        if self._idle is not None and len(self._idle) < _SPARE:
+            self._idle.append(made)
+        return encoded
 
 
 class _Brotli:
@@ -131,11 +142,11 @@ class _Gzip:
         return made.compress(data) + made.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
 
 
-def encoder(coding: Coding) -> Encoder:
-    """A fresh encoder; it holds 150 to 300 KiB until it is let go."""
+def encoder(coding: Coding, idle: Idle | None = None) -> Encoder:
+    """An encoder for one response; it holds 150 to 300 KiB until it is let go. `idle` lends compressors, and gets them back at the end."""
     match coding:
         case "zstd":
-            return _Zstd()
+            return _Zstd(idle)
         case "br":
             return _Brotli()
         case "gzip":

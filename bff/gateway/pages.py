@@ -57,12 +57,12 @@ class Turn:
     lost: bool = False  # the browser went before the end
     before: tuple[Ended, ...] = ()  # the slots of the page that this one, its error page, stands in for
 
-    def encoder(self, size: int, *, whole: bool) -> Encoder | None:
+    def encoder(self, size: int, idle: compress.Idle, *, whole: bool) -> Encoder | None:
         """For a body of which `size` bytes are there; None, and no coding, where that is all and little."""
         if self.coding is None or (whole and size < compress.TINY):
             self.coding = None
             return None
-        return compress.encoder(self.coding)
+        return compress.encoder(self.coding, idle)
 
 
 class Pages:
@@ -94,6 +94,7 @@ class Pages:
         self._logs_slots = logs_slots
         self._dev = dev
         self._cors = cors or Cors()
+        self._idle: compress.Idle = []
         self.witness: Callable[[Report], None] | None = None  # is told of every finished page, slots included
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class Pages:
             if len(body) > compress.LARGE:
                 scope["bff.turn"], scope["bff.body"] = settled, body
                 return None
-            made = settled.encoder(len(body), whole=True)
+            made = settled.encoder(len(body), self._idle, whole=True)
             body = body if made is None else made.chunk(body, last=True)
         head = self._head(settled, len(body) if settled.method != "HEAD" else None)
         self._report(settled, settled.status)
@@ -330,7 +331,7 @@ class Pages:
                 return
             body = writer.advance()
         whole = writer.complete
-        made = turn.encoder(len(body), whole=whole) if turn.coding is not None else None
+        made = turn.encoder(len(body), self._idle, whole=whole) if turn.coding is not None else None
         body = body if made is None else await fed(made, body, last=whole)
         length = len(body) if whole else None
         await send({"type": "http.response.start", "status": turn.status, "headers": self._head(turn, length)})

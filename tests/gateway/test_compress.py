@@ -88,6 +88,26 @@ def test_every_chunk_can_be_decoded_to_its_last_byte(coding: Coding, chunks: lis
     assert read(made.chunk(b"the end", last=True)) == b"the end"
 
 
+def test_a_compressor_is_lent_again_once_its_frame_has_ended() -> None:
+    idle: compress.Idle = []
+    one = encoder("zstd", idle)
+    first = one.chunk(b"one", last=False)
+    other = encoder("zstd", idle)
+    assert idle == [], "both are in use"
+    assert zstd.decompress(other.chunk(b"other", last=True)) == b"other"
+    [lent] = idle
+    again = encoder("zstd", idle)
+    assert idle == []
+    assert zstd.decompress(again.chunk(b"again" * 9, last=True)) == b"again" * 9, "nothing of the frame before"
+    assert idle == [lent]
+    assert zstd.decompress(first + one.chunk(b" more", last=True)) == b"one more"
+    for each in [encoder("zstd") for _ in range(99)]:
+        each.chunk(b"", last=True)
+    for each in [encoder("zstd", idle) for _ in range(99)]:
+        each.chunk(b"", last=True)
+    assert len(idle) == compress._SPARE
+
+
 @pytest.mark.parametrize(("coding", "size"), [*product(CODINGS, (0, 5, 5000, compress.LARGE + 1))])
 async def test_whole_bodies(coding: Coding, size: int) -> None:
     body = b"a course " * (size // 9) + b"x"
