@@ -59,8 +59,11 @@ def _block(text: str) -> str:
 
 
 def _store(text: str) -> str:
-    if not re.fullmatch(r"memory://|sqlite:///[!-~]+|rediss?://[!-~]+", text):
-        raise ValueError(f"{text!r} is not a store; write memory://, sqlite:///var/bff.sqlite or redis://host:6379/0")
+    server = r"rediss?://(?:[^@/?#]*@)?(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[0-9]{0,4})?(?:\?[!-~]*)?"
+    match = re.fullmatch(rf"memory://|sqlite:///[!-~]*[^/]|{server}", text, re.ASCII)
+    if not match or int(match["port"] or 1) > 65535:
+        shown = re.sub("//.*@", "//…@", text)  # a password is nobody's to read
+        raise ValueError(f"{shown!r} is not a store; write memory://, sqlite:///var/bff.sqlite or redis://host:6379/0")
     return text
 
 

@@ -44,7 +44,8 @@ class Index:
             case "all":
                 return everything
             case "context":
-                return [entry for entry in everything if entry.fragment.startswith(f"{value}/")]
+                prefix = f"{value}/"
+                return [entry for entry in everything if entry.fragment.startswith(prefix)]
             case "fragment":
                 return [entry for entry in everything if entry.fragment == value]
             case _ if context:

@@ -30,6 +30,7 @@ PATIENCE: Final = 0.25  # seconds that a read waits: a disk that is asleep is sl
 WRITING: Final = 2.0  # seconds that a write waits, for which no page waits
 BOUND: Final = 1024**3  # bytes of records; those that would be of use for the shortest time leave first
 CLEANING: Final = 2.0  # seconds between two cleanings
+BATCHES: Final = 8  # of records that one cleaning deletes at most
 
 
 class SqliteTier:
@@ -85,9 +86,11 @@ class SqliteTier:
         self._ledger.subscribe(heard)
 
     def _clean(self, database: Database) -> None:
+        """A little at a time: leases wait for the same thread."""
         with contextlib.suppress(Away):
-            while database.run(statements.clean(self._wall(), time.monotonic(), self._bound)):
-                pass
+            for _ in range(BATCHES):
+                if not database.run(statements.clean(self._wall(), time.monotonic(), self._bound)):
+                    return
 
     # --- records ------------------------------------------------------------------------------------------------------
 

@@ -124,6 +124,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert settings(tmp_path, "fragments: here").fragments == tmp_path / "here"
     assert settings(tmp_path, "fragments: /there").fragments == Path("/there")
     assert settings(tmp_path, "store: sqlite:////var/b").store == "sqlite:////var/b"
+    for url in ("redis://host", "redis://me:hush@host:6379/0", "rediss://[::1]:6379/1?ssl_cert_reqs=none"):
+        assert settings(tmp_path, f"store: {url}").store == url
 
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,6 +251,11 @@ def test_errors_name_the_variable(tmp_path: Path) -> None:
         ("hosts: a", "must be a list"),
         ("trusted_proxies: [proxy]", "neither an address nor a block"),
         ("store: postgres://x", "is not a store"),
+        ("store: redis://", "is not a store"),
+        ("store: redis://host:70000/0", "is not a store"),
+        ("store: redis://host/users", "is not a store"),
+        ("store: sqlite:///var/", "is not a store"),
+        ("store: redis://me:hush@", "'redis://…@' is not a store"),
         ("memory: 1KiB", "must be at least"),
         ("memory: 256MB", "is not a size"),
         ("locales: [english_GB]", "language tag"),
@@ -283,7 +290,10 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 def test_what_has_no_effect_yet_is_noted(tmp_path: Path) -> None:
     _, found = read_settings(
-        written(tmp_path, "policy: {retry: {extra: 0}}\nallow: {a: {}}\noverrides: {contexts: {a: {hedge: {after: p95}}}}"), env={}
+        written(
+            tmp_path, "policy: {retry: {extra: 0}}\nallow: {a: {}}\noverrides: {contexts: {a: {hedge: {after: p95}}}}"
+        ),
+        env={},
     )
     assert [(f.line, f.severity) for f in found] == [(1, "note"), (3, "note")]  # `allow` has
 

@@ -229,10 +229,10 @@ def test_an_entry_takes_no_more_than_its_body_and_a_kibibyte() -> None:
 
 
 def test_purging_looks_at_nothing_that_it_does_not_meet() -> None:
-    """10,000 tags on 100,000 entries: what a purge of one costs does not depend on all the others."""
+    """What a purge of one tag costs does not depend on all the others."""
     store = MemoryStore(10**9)
-    for i in range(100_000):
-        store.put(entry(f"k{i}", 0, tags=(f"t{i % 10_000}",)))
+    for i in range(10_000):
+        store.put(entry(f"k{i}", 0, tags=(f"t{i % 1000}",)))
     visited = 0
 
     class Counting(dict[object, None]):
@@ -247,7 +247,7 @@ def test_purging_looks_at_nothing_that_it_does_not_meet() -> None:
         named[tag] = Counting(known)  # type: ignore[arg-type,assignment]
     assert store.purge(Purge(kind="tag", value="t7"), 1.0) == 10
     assert visited == 10
-    assert store.purge(Purge(kind="all"), 2.0) == 99_990
+    assert store.purge(Purge(kind="all"), 2.0) == 9990
     assert store.entries == 0
     assert store.sweep(500)
-    assert len(store._cache.gone) == 99_500
+    assert len(store._cache.gone) == 9500

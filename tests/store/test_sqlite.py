@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -334,3 +335,50 @@ async def test_cleaning_goes_by_itself(path: Path, at: Place[SqliteTier]) -> Non
     await tier.put(record(), keep=0.001, began=now())
     with contextlib.closing(sqlite3.connect(path)) as connection:
         await until(lambda: connection.execute("SELECT count(*) FROM records").fetchone() == (0,), "it is cleaned away")
+
+
+async def test_what_takes_too_long_is_told_so_and_read_again_later(path: Path, at: Place[SqliteTier]) -> None:
+    tier = await at.open()
+    await tier.put(record(), keep=60, began=now())
+    gate = threading.Event()
+    tier._reader._thread.ask(lambda: gate.wait(10))
+    tier._patience = 0.01
+    assert await tier.get(record().key) is None
+    assert at.told.failures == ["timeout"]
+    gate.set()
+    tier._patience = 5.0
+    await back(tier)
+    assert await tier.get(record().key) is not None
+
+
+async def test_too_much_at_once_is_told_so(at: Place[SqliteTier]) -> None:
+    tier = await at.open()
+    gate = threading.Event()
+    tier._reader._thread.ask(lambda: gate.wait(10))
+    asked = [asyncio.ensure_future(tier.get(f"k{i}")) for i in range(1200)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    gate.set()
+    assert {*await asyncio.gather(*asked)} == {None}
+    assert {*at.told.failures} == {"busy"}
+
+
+async def test_garbage_is_a_miss(path: Path, at: Place[SqliteTier]) -> None:
+    tier = await at.open()
+    await tier.put(record(), keep=60, began=now())
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE records SET head = x'ff00'")
+        connection.commit()
+    assert await tier.get(record().key) is None
+    await tier.touch(record().key, [], 1.0, keep=60, began=now())
+    assert await tier.get(record().key) is None
+
+
+async def test_many_records_that_are_over_are_cleaned_a_little_at_a_time(path: Path, at: Place[SqliteTier]) -> None:
+    tier = await at.open()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = ((f"k{i}", 1, 1.0, b"", b"") for i in range(10_000))
+        connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
+        connection.commit()
+        tier._clean(database := Database(path, lambda _: None))
+        assert connection.execute("SELECT count(*) FROM records").fetchone()[0] <= 6000
+        database.close()
