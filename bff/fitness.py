@@ -5,6 +5,7 @@ A warning is worth a red build; a note is worth knowing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
@@ -61,16 +62,16 @@ def _inactive(world: World, linked: explain.Linked) -> Iterator[Finding]:
 
 
 def _click(world: World, linked: explain.Linked) -> Iterator[Finding]:
-    """What is loaded by a click needs something that a keyboard reaches, too."""
+    """What is loaded by a click says what it is: its placeholder is the link, where it holds none itself."""
     slot = linked.slot
     shown = b"".join(part for part in slot.placeholder if isinstance(part, bytes)).lower()
-    if slot.load == "click" and b"<a " not in shown and b"<button" not in shown:
+    if slot.load == "click" and not re.sub(rb"<[^>]*>", b"", shown).strip():
         yield _finding(
             linked.page,
             world.places[f"shell:{linked.page.name}:{slot.index}"],
             code="click-target",
-            message=f"the slot of {slot.fragment} loads by a click, and its placeholder has nothing to press",
-            remedy="put a <button>, or a link to where the same is to be had, into the slot",
+            message=f"the slot of {slot.fragment} loads by a click, and its placeholder says nothing",
+            remedy="write into the slot what a click gives: it becomes the link",
             severity="warning",
         )
 

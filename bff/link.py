@@ -220,7 +220,8 @@ def _mismatches(slot: Slot, fragment: Fragment) -> Iterator[Problem]:
         if param.required and not param.principal and name not in given:
             written = f"param:{name}" if name in _TAKEN else name
             yield "missing-param", f"{fragment.name} needs the parameter {name}", f'add {written}="…" to the slot'
-    if fragment.source == "json" and fragment.template is None and slot.load not in _BY_SCRIPT:
+    untold = fragment.source == "json" and fragment.template is None and not fragment.starts_task
+    if untold and slot.load not in _BY_SCRIPT:
         yield (
             "no-template",
             f"{fragment.name} is JSON without a template, which a page cannot show",

@@ -134,6 +134,11 @@ def test_json_without_a_template_is_for_scripts(load: Any, found: int) -> None:
     assert codes(mistakes(lines, page("shop/cart", slot("shop/lines", load=load)))) == ["no-template"] * found
 
 
+def test_a_task_is_shown_by_itself_and_needs_no_template() -> None:
+    export = fragment("shop/export", source="json", starts_task=True)
+    assert mistakes(export, page("shop/cart", slot("shop/export", load="click"))) == []
+
+
 def test_json_with_a_template_is_for_pages() -> None:
     lines = fragment("shop/lines", source="json", template=lambda data, params, meta, within: "")
     assert mistakes(lines, page("shop/cart", slot("shop/lines"))) == []

@@ -38,6 +38,7 @@ OTHERS = {
     "enterprise": -2,
     "recommendations": -1,
     "site": 0,
+    "registrar": 1,
 }  # from this one's port
 WORDS = {"ok": "well", "slow": "slow", "error": "failing", "silent": "silent", "down": "down"}
 SIGNED_IN = 3600  # seconds, as in Open edX
@@ -117,7 +118,7 @@ TEMPLATES = {
 """,
     "board": """\
 {% from "panel" import panel with context %}<title>Break something · Halyard</title>
-<section class="board"><h1>Break something</h1><p class="lead">Six services of six teams feed these pages. Break one and look: the rest of the page does not care, and what was known a moment ago is still shown.</p>
+<section class="board"><h1>Break something</h1><p class="lead">Seven services of seven teams feed these pages. Break one and look: the rest of the page does not care, and what was known a moment ago is still shown.</p>
 {{ panel(states) }}
 <dl class="legend"><dt>slow</dt><dd>answers three seconds late</dd><dt>failing</dt><dd>answers 500</dd><dt>silent</dt><dd>accepts, and never answers</dd><dt>down</dt><dd>refuses connections; <em>site</em> heals after {{ heal }} seconds, since it serves these buttons</dd></dl></section>
 """,

@@ -12,13 +12,14 @@ from typing import Any
 import httpx2
 
 FRAGMENTS = Path(__file__).parents[2] / "fragments"
-NAMES = ("credentials", "discovery", "ecommerce", "enterprise", "recommendations", "site")
+NAMES = ("credentials", "discovery", "ecommerce", "enterprise", "recommendations", "registrar", "site")
 ANSWERED = {  # a path of each service that answers 200 to anybody
     "credentials": "/api/v2/grades/",
     "discovery": "/api/v1/subjects/",
     "ecommerce": "/baskets/1/",
     "enterprise": "/api/v2/enterprise/offers/",
     "recommendations": "/for-you",
+    "registrar": "/api/v1/programs/0fc08528-4ee1-54b4-9a63-c35ffb310a4b/",
     "site": "/account",
 }
 
