@@ -78,7 +78,7 @@ class Follower:
             try:
                 await self._log.connect()
                 await self._follow()
-            except Away as error:
+            except Exception as error:  # noqa: BLE001 - whatever ended it, another try comes; it is told
                 self.lost(error)
             self._tried.set()
             await asyncio.sleep(PAUSE)
@@ -142,12 +142,12 @@ class Follower:
             self._reasons.add(error.reason)
             self._say("store_failed", level="warning", reason=error.reason, error=str(error))
 
-    def lost(self, error: Away) -> None:
+    def lost(self, error: Exception) -> None:
         """It cannot be reached: nobody asks it until it can. Told once."""
         self.reached = False
         if not self._told:
             self._told = True
-            self._say("store_away", level="warning", error=str(error))
+            self._say("store_away", level="warning", error=str(error) or repr(error))
 
     def _back(self) -> None:
         self.reached = True

@@ -61,7 +61,7 @@ class Ledger:
     # --- reading the log ----------------------------------------------------------------------------------------------
 
     def catch_up(self, rows: Sequence[Row], floor: int) -> None:
-        """Take in what was added to the log since `mark`."""
+        """Take in what was added to the log since `mark`; what is known already, by another look at the same time, is not new."""
         now = self._clock()
         missed = self.floor >= 0 and (floor > self.mark or floor < self.floor) and now - self._looked > UNBROKEN
         if floor < self.floor:  # another log, whose clock is behind that of the one before
@@ -77,9 +77,15 @@ class Ledger:
         if missed:
             self._tell(EVERYTHING, floor)
 
+    def overhear(self, rows: Sequence[Row], floor: int) -> None:
+        """Take in what came along with a record; that it is another log is for `catch_up` to see."""
+        self.catch_up(rows, max(floor, self.floor))
+
     def _add(self, text: str, mark: int) -> None:
+        if mark <= self.mark:
+            return
+        self.mark = mark
         purge = read(text)
-        self.mark = max(self.mark, mark)
         if purge is None:
             return
         self._purges.add(purge, mark)

@@ -91,7 +91,7 @@ class RedisTier:
         (packed, body, mark), rows, floor = answers
         if floor is None or len(rows) >= 2 * ROWS:
             return None  # the log is lost, or longer than was read: the follower sees to it
-        self._ledger.catch_up(_rows(rows), int(float(floor)))
+        self._ledger.overhear(_rows(rows), int(float(floor)))
         record = unpack(packed + body) if packed is not None and body is not None else None
         if record is None or record.key != key or not mark or not mark.isdigit():
             return None

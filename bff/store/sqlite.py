@@ -99,7 +99,7 @@ class SqliteTier:
         if found is None or len(found[1]) == ROWS:  # a longer log than was read: the follower sees to it
             return None
         row, rows, floor = found
-        self._ledger.catch_up(rows, floor)
+        self._ledger.overhear(rows, floor)
         record = None if row is None else unpack(row[1] + row[2])
         return None if row is None or record is None else self._ledger.judged(record, row[0])
 

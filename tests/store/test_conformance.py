@@ -260,3 +260,16 @@ async def test_a_closed_tier_writes_what_it_owes(place: Place[Any]) -> None:
     await closing.aclose()
     await purging
     assert await one.get(record().key) is None
+
+
+async def test_a_listener_that_fails_is_no_end(place: Place[Any]) -> None:
+    one, other = await place.open(), await place.open()
+
+    def fail(purge: Purge, _: float) -> None:
+        raise ValueError(purge.value)
+
+    other.subscribe(fail)
+    await one.purge(Purge(kind="tag", value="one"))
+    await until(lambda: "store_back" in place.told.events, "it goes on")
+    assert await one.get("k") is None
+    assert other.reached

@@ -53,6 +53,14 @@ def test_what_others_purge_is_told_once_with_its_time(ledger: Ledger) -> None:
     assert ledger.mark == M0 + 1024
 
 
+def test_what_two_looks_have_read_at_once_is_told_once(ledger: Ledger) -> None:
+    told = heard(ledger)
+    for rows in ([(written(TAG), M0 + 1), (written(SOFT), M0 + 2)], [(written(TAG), M0 + 1)]):
+        ledger.overhear(rows, M0 - 5)
+    assert [purge for purge, _ in told] == [TAG, SOFT]
+    assert (ledger.mark, ledger.floor) == (M0 + 2, M0)
+
+
 def test_rows_that_are_no_purges_are_passed_over(ledger: Ledger) -> None:
     told = heard(ledger)
     ledger.catch_up([("what is this?", M0 + 1)], M0)
