@@ -21,6 +21,7 @@ from bff.gateway.compress import suited
 from bff.gateway.cors import Cors
 from bff.gateway.identity import Identifier
 from bff.gateway.logs import Log
+from bff.gateway.overload import Overload, memory_share
 from bff.gateway.pages import send_answer
 from bff.gateway.peers import Peers
 from bff.gateway.problems import Answer, problem
@@ -28,6 +29,7 @@ from bff.gateway.request import Locales, accepts_html, ids, picked
 from bff.gateway.state import Drain
 from bff.gateway.system import operations, system
 from bff.gateway.telemetry import Counters
+from bff.gateway.watchdog import Block, Watchdog
 from bff.gateway.wiring import Running, planner, wire
 from bff.model import Fetch, Report
 from bff.page.call import Visit
@@ -85,6 +87,9 @@ class Gateway:
         self.cors = Cors(settings.cors.origins, credentials=settings.cors.credentials)
         self.drain = drain if drain is not None else Drain()
         self._peers = peers
+        self.overload = Overload(memory_share(settings.workers))
+        self.watchdog = Watchdog(self._blocked)
+        telemetry.beats = (self.overload.beat, lambda _lag: self.watchdog.beat())
         self.running: Running | None = None
         self._tasks: TaskGroup | None = None
         self._system = system(self)
@@ -120,6 +125,14 @@ class Gateway:
         if self.running is None or scope["path"].startswith("/_bff/") or self.running.proxy.find(scope["raw_path"]):
             return None
         return self.running.pages.now(scope)
+
+    def overloaded(self, path: bytes) -> str:
+        """The limit for which nothing is begun at a path now (asked by our own server); what is under `/_bff/` goes on."""
+        return "" if path.startswith(b"/_bff/") else self.overload.pages()
+
+    def _blocked(self, block: Block) -> None:
+        """The loop stands still (told from another thread)."""
+        self.log.event("loop-blocking", level="error", where=block.where, fragments=block.fragments)
 
     @property
     def live(self) -> Running:
@@ -162,6 +175,7 @@ class Gateway:
                 self._tasks = tasks
                 self.identifier.start(remote.get_json)
                 self.telemetry.start(asyncio.get_running_loop())
+                self.watchdog.start()
                 if self._peers is not None:
                     await self._peers.start(self.telemetry.exposition)
                 if self.settings.watch:
@@ -176,6 +190,7 @@ class Gateway:
         finally:
             self._tasks = None
             self.telemetry.close()
+            self.watchdog.close()
             if self._peers is not None:
                 await self._peers.aclose()
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):

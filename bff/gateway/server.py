@@ -58,6 +58,7 @@ class Server:
             drain=drain or Drain(),
             now=getattr(app, "now", None),
             shed=shed,
+            overloaded=getattr(app, "overloaded", None),
             capacity=_capacity(),
             state=state or {},
         )

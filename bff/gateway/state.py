@@ -104,6 +104,7 @@ class Shared:
     drain: Drain = field(default_factory=Drain)
     now: Now | None = None
     shed: Callable[[str], None] = lambda _limit: None
+    overloaded: Callable[[bytes], str] | None = None  # the limit for which a path is not answered now; "": it is
     connections: set[Connection] = field(default_factory=set)
     cycles: set[Cycle] = field(default_factory=set)  # whose application is running
     capacity: int = 1 << 30  # connections

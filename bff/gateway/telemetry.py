@@ -16,13 +16,13 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from bff.gateway.counts import LAGS, ContextCounts, EventCounts, FragmentCounts, Histogram, PageCounts
+from bff.rules.overload import BEAT
 
 if TYPE_CHECKING:
     from bff.gateway.logs import Log
     from bff.model import Fragment, Report, Result
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
-_BEAT: Final = 0.25  # seconds between measurements of the loop's lag
 _BLOCKED: Final = 1.0  # seconds of lag worth a line in the log
 _STATUSES: Final = 64  # different ones per context; anything beyond is "other"
 
@@ -52,6 +52,8 @@ class Counters:
         self._shed: dict[str, int] = {}
         self._events = EventCounts()
         self._lag = Histogram(LAGS)
+        self._blocks = 0
+        self.beats: tuple[Callable[[float], None], ...] = ()  # are told the lag at each measurement
         self._beat: asyncio.TimerHandle | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -136,8 +138,9 @@ class Counters:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Measure from now on how late the loop calls what is due."""
-        due = loop.time() + _BEAT
-        self._beat = loop.call_later(_BEAT, lambda: self._measure(loop, due))
+        self.close()
+        due = loop.time() + BEAT
+        self._beat = loop.call_later(BEAT, lambda: self._measure(loop, due))
 
     def close(self) -> None:
         if self._beat is not None:
@@ -146,8 +149,12 @@ class Counters:
     def _measure(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         lag = max(loop.time() - due, 0.0)
         self._lag.observe(lag)
-        if lag >= _BLOCKED and self._log is not None:
-            self._log.event("loop-blocked", level="warning", seconds=round(lag, 3))
+        if lag >= _BLOCKED:
+            self._blocks += 1
+            if self._log is not None:
+                self._log.event("loop-blocked", level="warning", seconds=round(lag, 3))
+        for beat in self.beats:
+            beat(lag)
         self.start(loop)
 
     # --- exposition ---------------------------------------------------------------------------------------------------
@@ -265,6 +272,7 @@ class Counters:
         lag = HistogramMetricFamily("bff_loop_lag_seconds", "How late the event loop calls what is due.")
         lag.add_metric([], self._lag.cumulated(), self._lag.sum)
         yield lag
+        yield CounterMetricFamily("bff_loop_blocked", "Times the event loop stood still for a second.", self._blocks)
         build = GaugeMetricFamily("bff_build_info", "What is running.", labels=["version", "python"])
         build.add_metric([_version(), platform.python_version()], 1)
         yield build

@@ -15,6 +15,8 @@ from typing import Final
 
 from bff.gateway.cycle import Cycle
 from bff.gateway.heads import BODYLESS, CLOSE, Refused, head, problem
+from bff.gateway.problems import problem as shown
+from bff.gateway.request import accepts_html
 from bff.gateway.state import PROBES, Limits, Scope, Shared
 from bff.model import Headers
 
@@ -77,20 +79,32 @@ class Turns:
         return lines + b"\r\n" + (b"" if method == "HEAD" or status in BODYLESS else body)
 
     def full(self) -> bool:
-        """As many responses are under way as may be: what began could not be finished."""
-        return self.shared.drain.streams >= self.limits.streams
+        """As many responses are under way as may be, or the gateway is overloaded: what began could not be finished."""
+        shared = self.shared
+        if shared.drain.streams >= self.limits.streams:
+            return True
+        return shared.overloaded is not None and shared.overloaded(b"/") != ""
+
+    def _reached(self, path: bytes) -> str:
+        """The limit that keeps a request out; "" where none does. Probes are always let in."""
+        if path in PROBES:
+            return ""
+        if self.shared.drain.streams >= self.limits.streams:
+            return "streams"
+        return self.shared.overloaded(path) if self.shared.overloaded is not None else ""
 
     def start(self, cycle: Cycle) -> None:
         """Hand a request to the application, or shed it."""
-        shed = self.full() and cycle.scope["raw_path"] not in PROBES
+        reached = self._reached(cycle.scope["raw_path"])
         self.shared.drain.streams += 1
         self.current = cycle
         self.deadline = NEVER
         self.headed = False
-        if shed:
-            self.shared.shed("streams")
-            headers, body = problem(503, "The gateway is answering as many requests as it may.")
-            cycle.reply(503, [*headers, (b"retry-after", b"1")], body)
+        if reached:
+            self.shared.shed(reached)
+            again = [(b"retry-after", b"1" if reached == "streams" else b"2")]
+            made = shown(503, "The gateway has too much to do.", html=accepts_html(cycle.scope), headers=again)
+            cycle.reply(made.status, made.headers, made.body)
         else:
             cycle.task = self.loop.create_task(cycle.run(self.shared.app))
 

@@ -72,7 +72,7 @@ class Running:
 def wire(gateway: Gateway) -> Running:
     """Make what serves requests, on the running loop."""
     settings, timer = gateway.settings, Timer(asyncio.get_running_loop())
-    client = _client(settings, timer)
+    client = _client(settings, timer, local=gateway.dev)
     fetch: Fetch = gateway.given or client
     store = MemoryStore(settings.memory, gateway.telemetry.evicted)
     tier = open_tier(settings.store, failed=gateway.telemetry.failed, tell=gateway.log.event)
@@ -92,14 +92,9 @@ def wire(gateway: Gateway) -> Running:
         tasks=underway,
         clock=time.monotonic,
         wall=time.time,
+        overloaded=gateway.overload.optional,
     )
     pages = _pages(gateway, resolver, timer)
-    tasks = Tasks(
-        underway=underway,
-        fetch=fetch,
-        telemetry=gateway.telemetry,
-        find=lambda name: pages.planner.fragments.get(name) or _routed(gateway.registry.world, name),
-    )
     changes = _live(gateway, pages, resolver, store)
 
     def heard(purge: Purge, when: float | None) -> None:
@@ -122,7 +117,7 @@ def wire(gateway: Gateway) -> Running:
         resolver=resolver,
         pages=pages,
         posts=posts,
-        tasks=tasks,
+        tasks=_tasks(gateway, underway, fetch, pages),
         proxy=_proxy(gateway, client, store, underway, invalidation.changes.purge),
         assets=shelf(gateway, fetch),
         changes=changes,
@@ -131,10 +126,10 @@ def wire(gateway: Gateway) -> Running:
     )
 
 
-def _client(settings: Settings, timer: Timer) -> Client:
+def _client(settings: Settings, timer: Timer, *, local: bool) -> Client:
     limits = settings.limits
     loop = asyncio.get_running_loop()
-    return Client(loop, timer, idle=limits.upstream_idle, header_bytes=limits.header_bytes)
+    return Client(loop, timer, idle=limits.upstream_idle, header_bytes=limits.header_bytes, local=local)
 
 
 def _pages(gateway: Gateway, resolver: Resolver, timer: Timer) -> Pages:
@@ -177,6 +172,13 @@ def _proxy(
     proxy = Proxy(ground=ground, visit=gateway.visit, trusted=trusted, identity=identity)
     proxy.register(gateway.registry.world)
     return proxy
+
+
+def _tasks(gateway: Gateway, underway: Underway, fetch: Fetch, pages: Pages) -> Tasks:
+    def find(name: str) -> Fragment | None:
+        return pages.planner.fragments.get(name) or _routed(gateway.registry.world, name)
+
+    return Tasks(underway=underway, fetch=fetch, telemetry=gateway.telemetry, find=find)
 
 
 def _overrides(gateway: Gateway, tier: Tier | None) -> Overrides:

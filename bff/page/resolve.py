@@ -51,7 +51,9 @@ class Resolver:
         clock: Clock,
         wall: Clock,
         chance: Callable[[], float] = random,
+        overloaded: Callable[[], str] = lambda: "",
     ) -> None:
+        """`overloaded`: the limit for which optional calls ask nobody now; "" where they do."""
         self._store = store
         self._replica = replica
         self._fetch = fetch
@@ -60,6 +62,7 @@ class Resolver:
         self._timer = timer
         self._telemetry = telemetry
         self._tasks = tasks
+        self._overloaded = overloaded
         self.now = clock
         self._flights: dict[str, Flight] = {}
         self._solo: dict[str, float] = {}
@@ -102,6 +105,8 @@ class Resolver:
         if self._tasks and variant.shareable and (task := self._tasks.shown(key, visit.principal, now)):
             return self._count(call, task)
         self._telemetry.cache(call.fragment.name, "miss" if share else "bypass")
+        if call.optional and (limit := self._overloaded()):
+            return self._shed(call, entry if use in SHOWABLE else None, now, limit)
         wait = Wait(self, call, visit, now, done)
         if call.then_fresh and entry is not None and use in SHOWABLE:
             wait.first = results.stale(entry, policy.cache, Reason.HIT, began=now, now=now)
@@ -118,6 +123,11 @@ class Resolver:
         variant = self._variant(call.fragment, visit)
         shown = self._tasks.shown(call.key + variant.key, visit.principal, self.now()) if variant.shareable else None
         return None if shown is None else self._count(call, shown)
+
+    def _shed(self, call: Call, entry: Entry | None, now: float, limit: str) -> Result:
+        """The gateway does less: what stands in for an optional slot costs next to nothing."""
+        self._telemetry.shed(limit)
+        return self._count(call, self.fall(call, Reason.OVERLOAD, entry, now, f"the gateway is overloaded ({limit})"))
 
     def _without_asking(self, call: Call, entry: Entry | None, use: serve.Use, now: float) -> Result:
         kept = entry if use is not serve.Use.NOTHING and call.policy.state == "stored" else None
@@ -183,7 +193,7 @@ class Resolver:
 
     def _renewable(self, entry: Entry, now: float) -> bool:
         """Whether to fetch in the background what is served: unless that is under way, or has failed a moment ago."""
-        return entry.key not in self._flights and now >= entry.retry_at
+        return entry.key not in self._flights and now >= entry.retry_at and not self._overloaded()
 
     def refresh(self, entry: Entry, over: Callable[[], None]) -> bool:
         """Fetch an entry anew though nobody waits for it; `over` is called in the end. False where that cannot be."""

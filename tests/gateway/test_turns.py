@@ -215,7 +215,7 @@ async def test_beyond_the_cap_a_request_is_shed() -> None:
         await first.send(OK)
         await app.asked.get()
         second = await running.connect()
-        answer = await second.ask()
+        answer = await second.ask(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert answer.headers["content-type"] == "application/problem+json"
         assert running.shed == ["streams"]
@@ -233,6 +233,21 @@ async def test_beyond_the_cap_nothing_is_begun_at_once() -> None:
     async with serving(AtOnce(), streams=0) as running:
         assert (await running.ask()).status == 503
         assert (await running.ask(get(b"/_bff/livez"))).status == 200
+
+
+async def test_under_overload_no_page_is_begun_and_browsers_are_told_so_in_html() -> None:
+    app = AtOnce()
+    async with serving(app) as running:
+        limit = {b"/": "memory"}
+        running.server.shared.overloaded = lambda path: limit.get(path, "")
+        answer = await running.ask(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert running.shed == ["memory"]
+        assert (await running.ask(get(b"/_bff/readyz"))).status == 200
+        assert (await running.ask(get(b"/_bff/admin/status"))).status == 200
+        limit.clear()
+        assert (await running.ask()).status == 200
 
 
 async def test_a_head_that_never_ends_ends_the_connection() -> None:
