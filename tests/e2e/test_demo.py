@@ -36,7 +36,7 @@ SETTINGS = {
 def free_ports() -> int:
     """A hundred, nnn00, in which the demo's ports and their controls are free; test runs side by side start elsewhere."""
     for hundred in random.sample(range(210, 320), k=110):
-        with_controls = [hundred * 100 + number + more for number in range(1, 7) for more in (0, CONTROL)]
+        with_controls = [hundred * 100 + number + more for number in range(1, 8) for more in (0, CONTROL)]
         if all(not taken(port) for port in with_controls):
             return hundred * 100
     raise AssertionError("no free ports for the demo")
@@ -66,7 +66,7 @@ class Demo:
             assert json.loads(await answer.rest())["mode"] == mode
 
     async def heal(self) -> None:
-        for number in range(1, 7):
+        for number in range(1, 8):
             await self.fault(number, "ok")
 
     async def outcomes(self, path: str) -> tuple[int, dict[str, tuple[str, str]]]:
@@ -193,7 +193,7 @@ async def test_no_page_of_the_demo_moves_or_breaks_its_policy(
 
     What a fragment moves it moves each time; a browser out of breath may paint half of the document just once.
     """
-    for number in range(1, 7):
+    for number in range(1, 8):
         await well.fault(number, "slow", delay=0.2)
     for _ in range(3):
         tab = await ChromiumTab.open(chromium, viewport={"width": width, "height": 800}, color_scheme=scheme)
@@ -253,14 +253,14 @@ async def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
     base, port = copy(tmp_path), free_port()
     folders = ("--config", str(tmp_path / "bff.yaml"), "--fragments", str(tmp_path / "fragments"))
     async with running("demo", "--port", str(port), *folders, port=port, log=tmp_path / "demo.log", ready=60) as demo:
-        told = [f"http://127.0.0.1:{port}/", *(f"http://127.0.0.1:{base + number}" for number in range(1, 7))]
+        told = [f"http://127.0.0.1:{port}/", *(f"http://127.0.0.1:{base + number}" for number in range(1, 8))]
         await until(lambda: all(address in demo.logs() for address in told), f"the demo tells {told}")
         family = set(descendants(demo.process.pid))
         assert len(family) >= 7
         demo.process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(demo.process.wait(), 20) == 0
     await until(lambda: not any(map(alive, family)), "every process ended")
-    ports = [port, *(base + number + more for number in range(1, 7) for more in (0, CONTROL))]
+    ports = [port, *(base + number + more for number in range(1, 8) for more in (0, CONTROL))]
     assert [taken(each) for each in ports] == [False] * len(ports)
 
 

@@ -1,0 +1,136 @@
+"""The demo's slow work over HTTP, end to end: a gateway process, the registrar's own service, and what a visitor does."""
+
+import json
+import re
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from selectolax.lexbor import LexborHTMLParser
+
+from bff.paths import demo_folder
+from tests.demo.demo import create
+from tests.e2e.gateway import Process, Serve, Site
+from tests.fakes import serving
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+PAGE = "/programs/0fc08528-4ee1-54b4-9a63-c35ffb310a4b/enrolments"
+ADA = {"x-forwarded-user": "ada"}
+BEN = {"x-forwarded-user": "ben"}
+
+
+@dataclass
+class Office:
+    """The registrar behind a gateway, its clock in the test's hand."""
+
+    gateway: Process
+    now: list[float] = field(default_factory=lambda: [0.0])
+
+    async def get(self, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+        async with await self.gateway.ask(path, headers={k.replace("_", "-"): v for k, v in headers.items()}) as answer:
+            body = await answer.rest()
+        return answer.status, answer.headers, body
+
+    async def slot(self, name: str, **headers: str) -> dict[str, str | None]:
+        """The attributes of a slot of the page."""
+        status, _, body = await self.get(f"{PAGE}?_bff=ordered", **headers)
+        assert status == 200
+        (found,) = LexborHTMLParser(body).css(f'bff-fragment[name="registrar/{name}"]')
+        return found.attributes
+
+
+@pytest.fixture
+async def office(site: Site, serve: Serve) -> AsyncIterator[Office]:
+    now = [0.0]
+    async with serving(create("registrar", writing=10.0, clock=lambda: now[0])) as origin:
+        for name in ("registrar", "site"):
+            shutil.copytree(demo_folder() / name, site.fragments / name, ignore=shutil.ignore_patterns("__pycache__"))
+        file = site.fragments / "registrar/context.yaml"
+        file.write_text(file.read_text().replace("http://127.0.0.1:9107", origin))
+        site.settings({"trusted_proxies": ["127.0.0.1"], "secret": "kept", "watch": False})
+        yield Office(await serve(), now)
+
+
+async def test_a_program_is_exported_and_the_task_survives_a_reload(office: Office) -> None:
+    before = await office.slot("export", **ADA)
+    assert (before["state"], before["load"], before.get("task")) == ("pending", "click", None)
+    src = before["src"] or ""
+    status, head, body = await office.get(src, sec_fetch_site="same-origin", sec_fetch_mode="cors", **ADA)
+    assert (status, head["bff-outcome"]) == (202, "pending")
+    task = head["location"]
+    assert json.loads(body)["state"] == "pending"
+    for _ in range(2):
+        reloaded = await office.slot("export", **ADA)
+        assert reloaded["task"] == task
+    assert (await office.get(src, **ADA))[1]["location"] == task  # a second click is the same task
+    office.now[0] = 5.0
+    status, head, body = await office.get(task, sec_fetch_mode="cors", **ADA)
+    said = json.loads(body)
+    assert (said["state"], said["progress"], said["result"]) == ("running", 0.5, None)
+    assert int(head["retry-after"]) >= 1
+    assert (await office.get(task + "/result", accept="*/*", **ADA))[0] == 409
+    office.now[0] = 10.0
+    said = json.loads((await office.get(task, sec_fetch_mode="cors", **ADA))[2])
+    assert (said["state"], said["result"]) == ("succeeded", task + "/result")
+    status, head, body = await office.get(said["result"], **ADA)
+    assert (status, head["content-type"]) == (200, "text/csv; charset=utf-8")
+    assert head["content-disposition"] == 'attachment; filename="enrolments-0fc08528.csv"'
+    assert body.startswith("student_key,status,")
+    assert (await office.slot("export", **ADA)).get("task") is None  # it is over: the page offers another
+
+
+async def test_a_task_is_its_owners_alone(office: Office) -> None:
+    src = (await office.slot("export", **ADA))["src"] or ""
+    task = (await office.get(src, sec_fetch_mode="cors", **ADA))[1]["location"]
+    assert (await office.get(task, **BEN))[0] == 404
+    assert (await office.get(task))[0] == 404
+    assert (await office.get(task + "/result", **BEN))[0] == 404
+    assert (await office.get(task[:-3] + "AAA", **ADA))[0] == 404
+    assert (await office.slot("export", **BEN)).get("task") is None
+    assert (await office.get(src))[1]["bff-outcome"] == "fallback"  # nobody is signed in
+    assert (await office.get(src, sec_fetch_site="cross-site", **ADA))[0] == 403
+
+
+async def test_without_scripts_the_same_is_links_and_pages(office: Office) -> None:
+    _, _, body = await office.get(f"{PAGE}?_bff=ordered", **ADA)
+    (link,) = LexborHTMLParser(body).css('bff-fragment[name="registrar/export"] > a')
+    assert link.text(strip=True) == "Write all of it into a file"
+    status, head, _ = await office.get(
+        link.attributes["href"] or "", accept="text/html", sec_fetch_mode="navigate", **ADA
+    )
+    assert status == 303
+    office.now[0] = 5.0
+    status, shown, body = await office.get(head["location"], accept="text/html", sec_fetch_mode="navigate", **ADA)
+    assert (status, int(shown["refresh"]) >= 1) == (200, True)
+    assert "<progress value=" in body
+    office.now[0] = 10.0
+    _, shown, body = await office.get(head["location"], accept="text/html", sec_fetch_mode="navigate", **ADA)
+    assert "refresh" not in shown
+    (result,) = re.findall(r'href="([^"]+)"', body)
+    assert (await office.get(result, **ADA))[2].startswith("student_key,")
+
+
+async def test_the_list_goes_on_page_by_page(office: Office) -> None:
+    path, seen = PAGE, list[str]()
+    for number in (1, 2, 3):
+        status, _, body = await office.get(path + ("&" if "?" in path else "?") + "_bff=ordered", **ADA)
+        assert status == 200
+        tree = LexborHTMLParser(body)
+        (slot,) = tree.css('bff-fragment[name="registrar/learners"]')
+        seen += [each.text() for each in slot.css("li b")]
+        (link,) = slot.css("a[rel=next]")
+        path = link.attributes["href"] or ""
+        assert path == f"{PAGE}?page={number + 1}"
+        onward = slot.attributes["next"] or ""
+        assert parse_qs(urlsplit(onward).query)["page"] == [str(number + 1)]
+    assert len(set(seen)) == 30
+    status, head, body = await office.get(onward, **ADA)
+    assert (status, body.count("<li")) == (200, 10)
+    assert 'rel="next"' in head["link"]
+    data = json.loads((await office.get(onward, accept="application/json", **ADA))[2])
+    assert data["next"].startswith("/_bff/fragments/registrar/learners?")
+    assert data["previous"].startswith("/_bff/fragments/registrar/learners?")
+    assert (await office.get(onward + "&page_size=51", **ADA))[0] == 400
