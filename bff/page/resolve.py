@@ -242,8 +242,10 @@ class Resolver:
         call, now = flight.call, self.now()
         if found is None or (flight.entry is not None and found.born <= flight.entry.born):
             return False
+        marked = found.stale_at  # by a purge that the tier has seen, which memory need not have
         if not self._store.put(found, flight.began):
             return False
+        found.stale_at = min(found.stale_at, marked)
         use = serve.use(found, call.fragment.version, call.policy.cache, now)
         found.origin = None if call.fragment.private else (call, flight.variant)
         found.used = now if flight.waits or flight.entry is None else flight.entry.used

@@ -101,6 +101,19 @@ async def test_a_stale_copy_of_the_tier_is_served_while_one_process_refreshes_it
     assert len(flown) == 1
 
 
+async def test_what_was_marked_stale_before_it_was_loaded_is_stale() -> None:
+    """A purge that this process's memory had nothing to do with: only the tier's copy says so."""
+    machines = Machines(fragment(layer=KEEP))
+    await machines.fetched(machines.one)
+    ((key, record),) = machines.shelf.records.items()
+    machines.shelf.records[key] = replace(record, stale_at=record.born)
+    machines.one.world.loop.advance(1)
+    machines.two.ask()
+    await machines.settled()
+    assert machines.two.last == (Outcome.STALE, Reason.HIT)
+    assert len(machines.two.world.upstreams.open) == 1
+
+
 async def test_a_restarted_gateway_whose_context_is_down_shows_the_stale_copy() -> None:
     machines = Machines(fragment(layer=KEEP))
     await machines.fetched(machines.one)
