@@ -15,6 +15,7 @@ from bff.store.ledger import Ledger, Row
 from bff.store.tier import Failed, Tell
 
 PERIOD: Final = 0.1  # seconds between two looks; the contract allows 250 ms until a purge is heard
+SLOW: Final = 3  # looks in a row that may come to nothing: a moment's load on either side is no outage
 PAUSE: Final = 0.25  # seconds between two tries to reach it
 FIRST: Final = 2.0  # seconds that a start waits for it
 LAST: Final = 0.5  # seconds that an end waits for what is still to be written
@@ -87,10 +88,18 @@ class Follower:
         await self.look()
         self._back()
         self._tried.set()
+        slow = 0
         while self.reached:
             await self._settle()
             await asyncio.sleep(PERIOD)
-            await self.look()
+            try:
+                await self.look()
+                slow = 0
+            except Away as error:
+                self._failed(error.reason)
+                slow += 1
+                if error.lost or slow == SLOW:
+                    raise
 
     async def look(self) -> None:
         """Take in all that is new in the log."""

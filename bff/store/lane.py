@@ -132,6 +132,6 @@ def _away(error: Exception) -> Away:
         case OutOfMemoryError():
             return Away("full", str(error), lost=False)
         case TimeoutError():
-            return Away("timeout", "no answer in time")
+            return Away("timeout", "no answer in time", lost=False)
         case _:
             return Away("away", str(error) or type(error).__name__)

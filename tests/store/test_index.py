@@ -1,6 +1,7 @@
 """Over random histories: the index knows each entry that is kept, no other, and no name that nothing has."""
 
 import math
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -145,3 +146,20 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_each_kind_of_purge_finds_what_it_meets_of_one_principal_too() -> None:
+    store = MemoryStore(10**6)
+    for key, fragment, whose in (("1", "a/x", "ada"), ("2", "a/y", "ada"), ("3", "b/x", "ada"), ("4", "a/x", "bob")):
+        store.put(entry(key, fragment=fragment, tags=("t",), principal=whose))
+
+    def met(**of: Any) -> str:
+        return "".join(sorted(each.key for each in store.matching(Purge(**of))))
+
+    assert met(kind="all", principal="ada") == "123"
+    assert met(kind="context", value="a", principal="ada") == "12"
+    assert met(kind="fragment", value="a/x", principal="ada") == "1"
+    assert met(kind="fragment", value="a/x") == "14"
+    assert met(kind="tag", value="t", context="b", principal="ada") == "3"
+    assert met(kind="tag", value="t", context="a") == "124"
+    assert met(kind="fragment", value="a/x", context="b") == ""

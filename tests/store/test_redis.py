@@ -85,6 +85,19 @@ async def test_a_server_that_stops_answering_costs_one_wait(own: RedisServer, at
     assert at.told.events.count("store_away") == 1
 
 
+async def test_a_moment_without_an_answer_is_no_outage(own: RedisServer, at: Place[RedisTier]) -> None:
+    tier = await at.open()
+    await tier.put(record(), keep=60, began=now())
+    own.pause()
+    tier._reads._patience = 0.01
+    assert await tier.get(record().key) is None
+    tier._reads._patience = 5.0
+    own.resume()
+    assert tier.reached
+    assert await tier.get(record().key) is not None
+    assert at.told.events == ["store_failed"]
+
+
 async def test_a_server_that_is_slow_is_not_asked(own: RedisServer, at: Place[RedisTier]) -> None:
     tier = await at.open()
     tier._reads._patience = tier._writes._patience = BRIEF
