@@ -15,9 +15,10 @@ from bff.gateway import fragments as endpoint
 from bff.gateway.closing import closing
 from bff.gateway.compress import suited
 from bff.gateway.packed import Static
+from bff.gateway.passing import Passing
 from bff.gateway.problems import Answer, problem
 from bff.gateway.request import accepts_html, navigates
-from bff.gateway.tasks import PATIENCE
+from bff.gateway.tasks import PATIENCE, Passed
 from bff.gateway.telemetry import CONTENT_TYPE
 from bff.paths import static_folder
 
@@ -135,12 +136,15 @@ class _System:
         return await gateway.live.tasks.status(request.path_params["id"], visit, html=html)
 
     async def result(self, request: Request) -> Response:
-        return await self._readable(request, self._result)
-
-    async def _result(self, request: Request) -> Answer:
+        if request.method == "OPTIONS":
+            return await self._readable(request, self._task)
         gateway, html = self._gateway, navigates(request.scope)
-        visit = gateway.visit(request.scope, PATIENCE)
-        return await gateway.live.tasks.result(request.path_params["id"], visit, html=html)
+        visit, fields = gateway.visit(request.scope, PATIENCE), request.scope["headers"]
+        made = await gateway.live.tasks.result(request.path_params["id"], visit, html=html)
+        lines = gateway.cors.readable(made.headers, fields)
+        if isinstance(made, Passed):
+            return Passing(lines, made.pieces)
+        return _response(replace(made, headers=lines), request)
 
 
 def _response(answer: Answer, request: Request) -> Response:

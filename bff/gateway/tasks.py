@@ -6,38 +6,65 @@ decides each time whether it answers. Nothing is kept but which tasks have not e
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from bff.gateway.asking import exchanged
+from bff.gateway.passing import Pieces
 from bff.gateway.problems import Answer, Fields, problem
-from bff.model import Ask, Failure, Fetch, Fragment, Reason, Reply, Telemetry, Upstream
+from bff.model import Ask, Failure, Fetch, Fragment, Headers, Reason, Reply, Telemetry, Upstream
 from bff.page.call import Visit
 from bff.page.tasks import Underway
 from bff.rules import keys, redirects, tasks
 from bff.rules.caching import fields, text
 from bff.rules.tasks import Job, Task
+from bff.upstream.stream import Head
 
 PATIENCE: Final = 10.0  # seconds that a question about a task may take at most
 HOPS: Final = 3  # redirects within the upstream that lead to a result
 _GONE: Final = frozenset({404, 410})
 _THEIRS: Final = frozenset({401, 403})
-_PASSED: Final = frozenset(
-    (b"content-type", b"content-disposition", b"content-language", b"last-modified", b"etag", b"accept-ranges")
-)
+_PASSED: Final = frozenset((b"content-type", b"content-disposition", b"content-language", b"last-modified", b"etag"))
 _STEPS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+class Opened(Pieces, Protocol):
+    """A streamed exchange under way."""
+
+    async def head(self) -> Head | Failure: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+Start = Callable[..., Opened]
+"""Starts a streamed exchange, as `upstream.stream.Streams` does."""
+
+
+class Passed(NamedTuple):
+    """A result on its way: its head, and whatever of its body is still to come."""
+
+    headers: Fields
+    pieces: Opened
 
 
 class Tasks:
     """Answers for tasks. `find` gives the fragment (or what stands for a proxy route) by the name that an id holds."""
 
     def __init__(
-        self, *, underway: Underway, fetch: Fetch, telemetry: Telemetry, find: Callable[[str], Fragment | None]
+        self,
+        *,
+        underway: Underway,
+        fetch: Fetch,
+        start: Start,
+        telemetry: Telemetry,
+        find: Callable[[str], Fragment | None],
     ) -> None:
         self._underway = underway
         self._fetch = fetch
+        self._start = start
         self._telemetry = telemetry
         self._find = find
 
@@ -60,7 +87,7 @@ class Tasks:
         said = {"id": signed, "state": job.state, "progress": job.progress, "result": result}
         return _whole(200, b"application/json", json.dumps(said).encode(), head)
 
-    async def result(self, signed: str, visit: Visit, *, html: bool) -> Answer:
+    async def result(self, signed: str, visit: Visit, *, html: bool) -> Answer | Passed:
         """What the task has made, passed on with its type and its name; elsewhere only where the registration grants it."""
         found = self._task(signed, visit)
         if found is None:
@@ -79,17 +106,22 @@ class Tasks:
             return _passed(reply)
         return await self._follow(job.result, task.target, fragment, visit, html=html)
 
-    async def _follow(self, stated: str, asked: str, fragment: Fragment, visit: Visit, *, html: bool) -> Answer:
+    async def _follow(
+        self, stated: str, asked: str, fragment: Fragment, visit: Visit, *, html: bool
+    ) -> Answer | Passed:
         for _ in range(HOPS):
             target = tasks.target(stated, asked, fragment.upstream)
             if target is None:
                 return _elsewhere(stated, fragment, html=html)
-            reply = await self._ask(fragment, target, visit)
-            if isinstance(reply, Failure):
-                return problem(_status(reply), f"The result could not be had ({reply.reason.value}).", html=html)
-            if reply.status not in _STEPS:
-                return _passed(reply) if reply.status in (200, 203) else _refused(reply, html=html)
-            stated, asked = text(fields(reply.headers), b"location"), target
+            head, pieces = await self._opened(fragment, target, visit)
+            if isinstance(head, Failure):
+                return problem(_status(head), f"The result could not be had ({head.reason.value}).", html=html)
+            if head.status in (200, 203):
+                return Passed(_lines(head.headers, head.length), pieces)
+            pieces.cancel()
+            if head.status not in _STEPS:
+                return _refused(head.status, html=html)
+            stated, asked = text(fields(head.headers), b"location"), target
         return problem(502, "The result is behind too many redirects.", html=html)
 
     # --- asking -------------------------------------------------------------------------------------------------------
@@ -98,6 +130,24 @@ class Tasks:
         task = self._underway.read(signed, visit.principal)
         fragment = self._find(task.name) if task is not None else None
         return None if task is None or fragment is None else (task, fragment)
+
+    async def _opened(self, fragment: Fragment, target: str, visit: Visit) -> tuple[Head | Failure, Opened]:
+        """A result's head, its body still to come; it may be larger than any fragment."""
+        sent = keys.variant(fragment, visit.headers, visit.cookies, visit.principal, visit.locale).lines
+        block = b"accept: */*\r\naccept-encoding: identity\r\nuser-agent: bff\r\n%b%b" % (sent, visit.trace)
+        pairs = [line.partition(b": ") for line in block.split(b"\r\n") if line]
+        lines = [(name, value) for name, _, value in pairs]
+        policy = fragment.policy
+        pieces = self._start(
+            fragment.upstream, "GET", target, lines, body=None, timeout=policy.timeout, limit=policy.concurrency
+        )
+        try:
+            head = await pieces.head()
+        except asyncio.CancelledError:
+            pieces.cancel()
+            raise
+        self._telemetry.upstream(fragment, str(head.status), pieces.seconds)
+        return head, pieces
 
     async def _ask(self, fragment: Fragment, target: str, visit: Visit) -> Reply | Failure:
         sent = keys.variant(fragment, visit.headers, visit.cookies, visit.principal, visit.locale).lines
@@ -156,16 +206,22 @@ def _whole(status: int, kind: bytes, body: bytes, head: Fields) -> Answer:
 
 
 def _passed(reply: Reply) -> Answer:
-    head: Fields = [(name, value) for name, value in reply.headers if name in _PASSED]
-    kind = text(fields(reply.headers), b"content-type") or "application/octet-stream"
-    rest: Fields = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"), _SANDBOX]
-    head = [each for each in head if each[0] != b"content-type"]
-    return _whole(200, kind.encode("latin-1"), reply.body, [*head, *rest])
+    return Answer(200, _lines(reply.headers, len(reply.body)), reply.body)
 
 
-def _refused(reply: Reply, *, html: bool) -> Answer:
-    status = reply.status if reply.status in _GONE | _THEIRS else 502
-    return problem(status, f"The result could not be had (its address answered {reply.status}).", html=html)
+def _lines(headers: Headers, length: int | None) -> Fields:
+    """The head of a result: what it is and how it is called, and that nobody is to keep it."""
+    head: Fields = [(name, value) for name, value in headers if name in _PASSED]
+    if all(name != b"content-type" for name, _ in head):
+        head.append((b"content-type", b"application/octet-stream"))
+    if length is not None:
+        head.append((b"content-length", b"%d" % length))
+    return [*head, (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"), _SANDBOX]
+
+
+def _refused(answered: int, *, html: bool) -> Answer:
+    status = answered if answered in _GONE | _THEIRS else 502
+    return problem(status, f"The result could not be had (its address answered {answered}).", html=html)
 
 
 def _elsewhere(stated: str, fragment: Fragment, *, html: bool) -> Answer:

@@ -117,7 +117,7 @@ def wire(gateway: Gateway) -> Running:
         resolver=resolver,
         pages=pages,
         posts=posts,
-        tasks=_tasks(gateway, underway, fetch, pages),
+        tasks=_tasks(gateway, underway, fetch, client, pages),
         proxy=_proxy(gateway, client, store, underway, invalidation.changes.purge),
         assets=shelf(gateway, fetch),
         changes=changes,
@@ -174,11 +174,11 @@ def _proxy(
     return proxy
 
 
-def _tasks(gateway: Gateway, underway: Underway, fetch: Fetch, pages: Pages) -> Tasks:
+def _tasks(gateway: Gateway, underway: Underway, fetch: Fetch, client: Client, pages: Pages) -> Tasks:
     def find(name: str) -> Fragment | None:
         return pages.planner.fragments.get(name) or _routed(gateway.registry.world, name)
 
-    return Tasks(underway=underway, fetch=fetch, telemetry=gateway.telemetry, find=find)
+    return Tasks(underway=underway, fetch=fetch, start=Streams(client), telemetry=gateway.telemetry, find=find)
 
 
 def _overrides(gateway: Gateway, tier: Tier | None) -> Overrides:
