@@ -34,10 +34,13 @@ def body(headers: Headers) -> Body | None:
 class Arrivals:
     """`hand_on` sends the body to a stream as fast as that takes it; nothing is read of it before it is wanted."""
 
-    def __init__(self, receive: Receive, *, watches: bool, gone: Callable[[], None]) -> None:
+    def __init__(
+        self, receive: Receive, *, watches: bool, gone: Callable[[], None], hint: Callable[[int, Headers], None]
+    ) -> None:
         self._receive = receive
         self._watches = watches  # the server says nothing of a client that goes: it must be asked
         self._gone = gone
+        self.hint = hint  # tells the client of an answer that is not the last
         self._task: asyncio.Task[None] | None = None
 
     def hand_on(self, stream: Stream | None) -> None:
@@ -85,8 +88,9 @@ async def arriving(scope: Scope, receive: Receive) -> AsyncIterator[Arrivals]:
             lost = True
             task.cancel()
 
-    register = scope.get("extensions", {}).get("bff.closed")
-    arrivals = Arrivals(receive, watches=register is None, gone=gone)
+    extensions = scope.get("extensions", {})
+    register, hint = extensions.get("bff.closed"), extensions.get("bff.interim", lambda *_: None)
+    arrivals = Arrivals(receive, watches=register is None, gone=gone, hint=hint)
     if register is not None:
         register(gone)
     try:

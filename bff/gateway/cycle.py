@@ -16,6 +16,7 @@ from bff.gateway.heads import BODYLESS, CHUNKED, CLOSE, head, problem
 if TYPE_CHECKING:
     from bff.gateway.protocol import Connection
     from bff.gateway.state import App, Message, Scope
+    from bff.model import Headers
 
 _LOG: Final = logging.getLogger("bff.server")
 _COPY: Final = 32 * 1024  # a body up to this size is joined with its head or frame; a larger one is never copied
@@ -64,7 +65,7 @@ class Cycle:
         self.complete = False
         self.disconnected = False
         self.task: asyncio.Task[None] | None = None
-        scope["extensions"] = {"bff.closed": self.closed}
+        scope["extensions"] = {"bff.closed": self.closed, "bff.interim": self.interim}
 
     async def run(self, app: App) -> None:
         """Run the application; a failure of its own is a 500 where nothing was written, else a torn connection."""
@@ -87,6 +88,12 @@ class Cycle:
             callback()
         elif not self.complete:
             self._callbacks = (*self._callbacks, callback)
+
+    def interim(self, status: int, headers: Headers) -> None:
+        """`scope["extensions"]["bff.interim"]`: an answer that is not the last (RFC 9110 §15.2), where the client knows them."""
+        if not (self.started or self.disconnected) and self.scope["http_version"] == "1.1":
+            lines, _, _ = head(status, headers, b"")
+            self._connection.transport.write(lines + b"\r\n")
 
     @property
     def untouched(self) -> bool:

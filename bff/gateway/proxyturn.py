@@ -19,7 +19,7 @@ from bff.gateway.problems import Answer, problem
 from bff.gateway.proxied import Again, Came, Job, Renewed
 from bff.gateway.spool import Reader
 from bff.model import Clock, Failure, Headers, Reason, Telemetry
-from bff.rules import cachestatus, ranges, reuse, validators, vary
+from bff.rules import cachestatus, forwarding, ranges, reuse, validators, vary
 from bff.rules.early import BETA, early
 from bff.rules.forwarding import Lines
 from bff.rules.reuse import Reuse, Use
@@ -202,6 +202,7 @@ class Turn:
     async def _ask(self, decision: Reuse, about: tuple[Kept, ...], *, shared: bool) -> None:
         flight = self._flights.start(self._job, about, shared=shared)
         reader = flight.spool.reader()
+        flight.stream.hinted = lambda status, headers: self._coming.hint(status, forwarding.answer(headers))
         self._coming.hand_on(flight.stream if self._job.body is not None else None)
         try:
             landed = await asyncio.shield(flight.landed)

@@ -43,13 +43,14 @@ _OWN: Final = frozenset(
 _INTERNAL: Final = (b"bff-", b"x-forwarded-")
 _ORIGIN_WIDE: Final = frozenset(
     {
-        b"alt-svc", b"clear-site-data", b"nel", b"origin-agent-cluster", b"public-key-pins", b"refresh", b"report-to",
+        b"alt-svc", b"clear-site-data", b"nel", b"origin-agent-cluster", b"refresh", b"report-to",
         b"reporting-endpoints", b"service-worker-allowed", b"set-cookie2", b"strict-transport-security",
     }
 )  # fmt: skip
 """Of an answer: what would hold for the whole origin, which its context shares with others; Refresh is a redirect."""
 _HANDLED: Final = frozenset(
     {b"set-cookie", b"location", b"x-request-id", b"surrogate-key", b"surrogate-control", b"cache-tag"}
+    | redirects.SCRIPTED
 )
 VIA: Final = (b"via", b"1.1 bff")
 
@@ -153,19 +154,28 @@ def plain(lines: Lines) -> Lines:
 
 
 def _passes(forward: Forward, method: str, identity: bytes) -> Callable[[bytes], bool]:
+    """Whether a field passes, by its name.
+
+    One with an underscore passes only where it is named: CGI's servers cannot tell `x_forwarded_for` from `x-forwarded-for`.
+    The one under which the principal is sent never does: nobody but the gateway writes it.
+    """
     named = {name.encode() for name in forward.headers}
     works = method not in ("GET", "HEAD")
     everything = b"*" in named
     withheld = _OWN | {b"cookie", b"authorization", identity}
 
+    own = forward.principal.encode()
+
     def passes(name: bytes) -> bool:
+        if name == own:
+            return False
         if name in named or name in _PASSED:
             return True
         if name.startswith(_METADATA):
             return name not in _OWN
         if works and (name in _WITH_WORK or name.startswith((b"hx-", b"access-control-request-"))):
             return True
-        return everything and name not in withheld and not name.startswith(_INTERNAL)
+        return everything and name not in withheld and not name.startswith(_INTERNAL) and b"_" not in name
 
     return passes
 

@@ -14,6 +14,7 @@ import asyncio
 import math
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from bff.model import Ask, Failure, Headers, Reason, Reply, Timeout, Upstream
@@ -124,6 +125,8 @@ class Stream(Exchange):
     Whoever has it must `cancel` it in the end, which does nothing once it is over.
     """
 
+    hinted: Callable[[int, Headers], None] | None = None
+    """Is told of interim answers (102, 103) as they come."""
     _wire: Wire | None = None
     _moved = 0.0  # when the upstream last did something that was waited for
     _full = False  # it takes no more
@@ -245,8 +248,11 @@ class Stream(Exchange):
     def began(self) -> None:
         self._began = True
 
-    def interim(self, status: int) -> None:
-        if status == 100 and not self._wanted.done():
+    def interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if status != 100:
+            if self.hinted is not None:
+                self.hinted(status, headers)
+        elif not self._wanted.done():
             self._wanted.set_result(None)
 
     def headed(self, status: int, headers: Headers, length: int | None) -> None:

@@ -25,7 +25,7 @@ class Heard(Protocol):
     def began(self) -> None:
         """The first byte of a final answer is here."""
 
-    def interim(self, status: int) -> None:
+    def interim(self, status: int, headers: Headers) -> None:
         """100 or another answer that is not the last (RFC 9110 §15.2)."""
 
     def headed(self, status: int, headers: Headers, length: int | None) -> None:
@@ -204,9 +204,9 @@ class Wire(asyncio.Protocol):
         """1xx are not the last word (RFC 9110 §15.2) but count towards the cap on heads; no other protocol was offered."""
         if status == SWITCHED or not 100 <= status <= 199:
             self._stop(Reason.REFUSED, f"{status} was not asked for")
-        self._headers, self._length, self._chunked = [], -1, False
+        headers, self._headers, self._length, self._chunked = self._headers, [], -1, False
         self._interim = self._bare
-        heard.interim(status)
+        heard.interim(status, headers)
 
     def _ended_properly(self) -> bool:
         """Under TLS only the peer's close_notify is an end (RFC 9112 §9.8)."""

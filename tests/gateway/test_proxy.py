@@ -295,10 +295,18 @@ async def test_head(tmp_path: Path) -> None:
             assert (answer.status, answer.headers["content-length"]) == (200, "77")
 
 
-async def test_interim_answers_never_end_the_exchange(tmp_path: Path) -> None:
-    early = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
-    async with site(tmp_path, Upstream([early + said(b"done")])) as shop:
-        assert (await shop.ask()).body == b"done"
+async def test_interim_answers_pass_and_never_end_the_exchange(tmp_path: Path) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nconnection: x-b\r\nx-b: 1\r\n\r\n"
+    early = b"HTTP/1.1 102 Processing\r\n\r\n" + hints + b"HTTP/1.1 100 Continue\r\n\r\n"
+    async with site(tmp_path, Upstream([early + said(b"done", cache_control="no-store")])) as shop:
+        client = await shop.connect()
+        await client.send(request())
+        assert (await client.answer()).status == 102
+        hint = await client.answer()
+        assert (hint.status, hint.headers) == (103, {"link": "</a.css>"})
+        assert (await client.answer()).body == b"done"
+        await client.send(request().replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert (await client.answer()).body == b"done", "HTTP/1.0 knows no interim answers"
     switching = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
     async with site(tmp_path / "2", Upstream([switching])) as shop:
         assert (await shop.ask(headers={"Upgrade": "websocket", "Connection": "upgrade"})).status == 502

@@ -58,7 +58,7 @@ class Client:
         pairs = [line.split(": ", 1) for line in lines]
         headers = dict(line.split(": ", 1) for line in lines)
         status = int(first.split(" ")[1])
-        body = b"" if head or status in (204, 304, 100) else await self._body(headers)
+        body = b"" if head or status < 200 or status in (204, 304) else await self._body(headers)
         return Answer(status, headers, body, [name for name, _ in pairs])
 
     async def _body(self, headers: dict[str, str]) -> bytes:
