@@ -207,5 +207,6 @@ def _cache_status(result: Result) -> bytes:
 
 def fault(error: Exception) -> Answer:
     if isinstance(error, PermissionError):
-        return problem(401, "This fragment is somebody's own; nobody is signed in.", html=False)
-    return problem(400, str(error), html=False)
+        detail, headers = "This fragment is somebody's own; nobody is signed in.", [(b"bff-reason", b"auth")]
+        return problem(401, detail, html=False, headers=headers)
+    return problem(400, str(error), html=False, headers=[(b"bff-reason", b"params")])

@@ -183,6 +183,7 @@ def since(scope: Scope) -> int | None:
     """
     headers: Mapping[bytes, bytes] = dict(scope["headers"])
     text = headers.get(b"last-event-id", b"").decode("latin-1") or dict(_query(scope)).get("since", "")
+    text = text.partition(".")[0]  # browsers' clocks have fractions
     digits = text.removeprefix("-")
     return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 16 else None
 

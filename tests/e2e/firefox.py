@@ -109,7 +109,7 @@ class Tab:
         """The value of a JavaScript expression, by way of JSON; exceptions in the page fail the test."""
         result = await self._browser.command(
             "script.evaluate",
-            expression=f"JSON.stringify({expression})",
+            expression=f"(async () => JSON.stringify(await ({expression})))()",
             target={"context": self._context},
             awaitPromise=True,
         )
