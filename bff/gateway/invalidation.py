@@ -84,7 +84,7 @@ def invalidate(
 
     settings, loop = gateway.settings, asyncio.get_running_loop()
     purger = Purger(store, tier, clock=time.monotonic, heard=elsewhere)
-    refresher = Refresher(resolver, store, loop.call_later)
+    refresher = Refresher(resolver, store, loop.call_later, lambda: gateway.live.pages.planner)
     changes = Changes(store=store, resolver=resolver, purger=purger, refresher=refresher, heard=heard)
     consumer = Consumer(
         subscriptions=partial(_subscriptions, gateway),

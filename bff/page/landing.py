@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from math import log
+from math import inf, log
 from typing import Final, Protocol
 
-from bff.model import Clock, Failure, Reason, Reply, Result, Telemetry, Timing
+from bff.model import Clock, Failure, Policy, Reason, Reply, Result, Telemetry, Timing
 from bff.page import results
 from bff.page.call import Call
 from bff.page.flight import Flight, Wait
@@ -73,7 +73,7 @@ class Landing:
         self._tasks = tasks
         self._wall = wall
         self._chance = chance
-        self.kept: Callable[[Entry], None] = lambda _: None  # told of every entry that is kept
+        self.kept: Callable[[Entry, Policy], None] = lambda _entry, _policy: None  # told of every entry that is kept
 
     def landed(self, flight: Flight, answer: Reply | Failure) -> None:
         fragment = flight.call.fragment
@@ -124,7 +124,7 @@ class Landing:
         if serve.keepable(stated, reply.status, call.policy.cache, shareable=share):
             entry = self._entry(flight, reply, content, stated, tags)
             if self._store.put(entry, flight.began):
-                self.kept(entry)
+                self.kept(entry, call.policy)
             if self._replica is not None:
                 self._replica.keep(call, entry, reply.headers, reply.body, flight.began)
             self._hand_out(flight, reply, content, stated, tags, word="stored")
@@ -152,7 +152,6 @@ class Landing:
             took=took,
             early=self._early(born + serve.lifetime(stated, reply.status, call.policy.cache), took),
             used=now if flight.waits or flight.entry is None else flight.entry.used,
-            origin=None if fragment.private else (call, flight.variant),
         )
 
     def _early(self, expiry: float, took: float) -> float:
@@ -221,7 +220,7 @@ class Landing:
         entry.retry_at, entry.failures, entry.seen = 0.0, 0, None
         entry.early = self._early(entry.born + serve.lifetime(entry.terms, entry.status, call.policy.cache), entry.took)
         if self._store.put(entry, flight.began):
-            self.kept(entry)
+            self.kept(entry, call.policy)
         if self._replica is not None:
             self._replica.renew(call, entry, reply.headers, flight.began)
         self._telemetry.cache(call.fragment.name, "revalidated")
@@ -233,6 +232,8 @@ class Landing:
     def failed(self, flight: Flight, reason: Reason, detail: str, timing: Timing, status: int | None = None) -> None:
         """An error: it never replaces a good entry; every waiter goes down its own chain."""
         entry = flight.entry
+        if flight.reserve is not None and flight.reserve.stale_at == -inf:
+            flight.reserve = None  # purged meanwhile
         if entry is not None:
             entry.failures += 1
             entry.retry_at = self._desk.now() + backoff(entry.failures, self._chance())

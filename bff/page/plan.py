@@ -158,14 +158,20 @@ class Planner:
         return self.call(fragment, policy, passed, slot=plan.slot) or Reason.PARAMS
 
     def call(
-        self, fragment: Fragment, policy: Policy, passed: Mapping[str, Sequence[str]], *, slot: Slot | None = None
+        self,
+        fragment: Fragment,
+        policy: Policy,
+        passed: Mapping[str, Sequence[str]],
+        *,
+        slot: Slot | None = None,
+        primary: bool = False,
     ) -> Call | None:
-        """A call with given parameter texts; None where one is missing or invalid."""
+        """A call with given parameter texts; None where one is missing or invalid. Without a slot, `primary` says whether it is one."""
         values = keys.values(fragment.params, passed)
         target = keys.target(fragment, values) if values is not None else None
         if values is None or target is None:
             return None
-        kind = slot.kind if slot is not None else "optional"
+        kind = slot.kind if slot is not None else "primary" if primary else "optional"
         accept = self._accept[fragment.source]
         return Call(
             fragment=fragment,

@@ -9,10 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from random import random
-from typing import Final, cast
+from typing import Final
 
-from bff.page.call import Call
+from bff.model import Policy
+from bff.page.plan import Planner
 from bff.page.resolve import Resolver
+from bff.rules import keys
 from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
 
@@ -30,13 +32,15 @@ class Refresher:
         resolver: Resolver,
         store: MemoryStore,
         later: Callable[[float, Callable[[], None]], object],
+        planner: Callable[[], Planner],
         *,
         chance: Callable[[], float] = random,
     ) -> None:
-        """`later` is the loop's `call_later`: paces are minutes, for which a timer that ticks is not made."""
+        """`planner()` knows the registrations as they are now: an entry's key says what to ask them for. `later` is the loop's `call_later`: paces are minutes, for which a timer that ticks is not made."""
         self._resolver = resolver
         self._store = store
         self._later = later
+        self._planner = planner
         self._chance = chance
         self._queue: deque[str] = deque()
         self._queued: set[str] = set()  # or being fetched
@@ -52,24 +56,26 @@ class Refresher:
                 self._queued.add(entry.key)
         self._next()
 
-    def kept(self, entry: Entry) -> None:
+    def kept(self, entry: Entry, policy: Policy) -> None:
         """An entry was kept: where its policy pulls it, it is due again after that pace, give or take a tenth."""
-        pace = _pace(entry)
-        if pace is not None:
-            born, key = entry.born, entry.key
-            self._later(pace * (0.9 + self._chance() / 5), lambda: self._due(key, born))
+        if policy.cache.pull is not None and entry.principal is None:
+            self._again(entry, policy.cache.pull)
+
+    def _again(self, entry: Entry, pace: float) -> None:
+        born, key = entry.born, entry.key
+        self._later(pace * (0.9 + self._chance() / 5), lambda: self._due(key, born, pace))
 
     def close(self) -> None:
         """Begin nothing more."""
         self._closed = True
         self._queue.clear()
 
-    def _due(self, key: str, born: float) -> None:
+    def _due(self, key: str, born: float, pace: float) -> None:
         entry = None if self._closed else self._store.get(key)
         if entry is None or entry.born != born or self._resolver.now() - entry.used > USED:
             return  # gone, renewed meanwhile (and due again by that), or of no use to anybody
         if self._resolver.now() < entry.retry_at:
-            self.kept(entry)
+            self._again(entry, pace)
         else:
             self.soon([entry])
 
@@ -77,21 +83,26 @@ class Refresher:
         while self._queue and self._running < AT_ONCE:
             key = self._queue.popleft()
             entry = self._store.get(key)
-            if entry is not None and self._resolver.refresh(entry, partial(self._over, entry)):
+            if entry is not None and self._asked(entry):
                 self._running += 1
             else:
                 self._queued.discard(key)
 
-    def _over(self, entry: Entry) -> None:
+    def _asked(self, entry: Entry) -> bool:
+        found = keys.recalled(entry.key)
+        fragment = self._planner().fragments.get(found.fragment) if found is not None else None
+        if found is None or fragment is None or fragment.private:
+            return False
+        call = self._planner().call(fragment, fragment.policy, found.given, primary=found.primary)
+        if call is None or call.key + found.variant.key != entry.key:  # registered otherwise by now
+            return False
+        return self._resolver.refresh(
+            entry, call, found.variant, partial(self._over, entry, fragment.policy.cache.pull)
+        )
+
+    def _over(self, entry: Entry, pace: float | None) -> None:
         self._running -= 1
         self._queued.discard(entry.key)
-        if self._store.get(entry.key) is entry and entry.failures:  # it failed: its pace goes on all the same
-            self.kept(entry)
+        if pace is not None and self._store.get(entry.key) is entry and entry.failures:  # it failed: its pace goes on
+            self._again(entry, pace)
         self._next()
-
-
-def _pace(entry: Entry) -> float | None:
-    if entry.origin is None:
-        return None
-    call, _ = cast("tuple[Call, object]", entry.origin)
-    return call.policy.cache.pull

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from random import random
-from typing import Final, cast
+from typing import Final
 
 from bff.markup.check import Checker
 from bff.model import UNTIMED, Ask, Clock, Failure, Fetch, Fragment, Purge, Reason, Reply, Result, Telemetry, Timing
@@ -171,7 +171,7 @@ class Resolver:
         self._telemetry.inflight(fragment.context, 1)
         fetch = self._asks.get(fragment.source, self._fetch)
         flight.exchange = fetch(
-            Ask(fragment.upstream, "GET", call.target, self._lines(flight, visit, now)),
+            Ask(fragment.upstream, "GET", call.target, self._lines(flight, visit, now), once=fragment.starts_task),
             timeout=policy.timeout,
             max_body=policy.max_body,
             limit=policy.concurrency,
@@ -195,11 +195,10 @@ class Resolver:
         """Whether to fetch in the background what is served: unless that is under way, or has failed a moment ago."""
         return entry.key not in self._flights and now >= entry.retry_at and not self._overloaded()
 
-    def refresh(self, entry: Entry, over: Callable[[], None]) -> bool:
+    def refresh(self, entry: Entry, call: Call, variant: keys.Variant, over: Callable[[], None]) -> bool:
         """Fetch an entry anew though nobody waits for it; `over` is called in the end. False where that cannot be."""
-        if entry.origin is None or entry.key in self._flights or self._store.get(entry.key) is not entry:
+        if entry.key in self._flights or self._store.get(entry.key) is not entry:
             return False
-        call, variant = cast("tuple[Call, keys.Variant]", entry.origin)
         now = self.now()
         visit = Visit(principal=None, locale="", fields=(), trace=b"", until=now + call.policy.timeout.total)
         use = serve.use(entry, call.fragment.version, call.policy.cache, now)
@@ -247,7 +246,6 @@ class Resolver:
             return False
         found.stale_at = min(found.stale_at, marked)
         use = serve.use(found, call.fragment.version, call.policy.cache, now)
-        found.origin = None if call.fragment.private else (call, flight.variant)
         found.used = now if flight.waits or flight.entry is None else flight.entry.used
         flight.entry, flight.reserve = found, (found if use in SHOWABLE else None)
         waits, flight.waits = flight.waits, []

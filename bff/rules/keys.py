@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from bff.model import Fragment, Param, Pattern, Ref
 
@@ -35,6 +35,34 @@ def base(fragment: str, values: Values, *, primary: bool = False) -> str:
     """The part of the key that the fragment and its parameters make."""
     pairs = "&".join(f"{name}={quote(v, safe='')}" for name in sorted(values) for v in values[name])
     return f"{fragment}{'!' if primary else ''}?{pairs}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """What a key of shared scope says of the request that it was made for."""
+
+    fragment: str
+    primary: bool
+    given: Mapping[str, list[str]]
+    variant: Variant
+
+
+def recalled(key: str) -> Recalled | None:
+    """Read a key of shared scope: enough to ask for the same again. None where it names a principal."""
+    asked, _, also = key.partition("#")
+    name, _, query = asked.partition("?")
+    given: dict[str, list[str]] = {}
+    for pair in query.split("&") if query else ():
+        param, _, value = pair.partition("=")
+        given.setdefault(param, []).append(unquote(value))
+    lines = []
+    for pair in also.split("&") if also else ():
+        header, _, value = pair.partition(":")
+        if header == "principal":
+            return None
+        lines.append(f"{header}: {unquote(value)}\r\n")
+    sent = Variant("".join(lines).encode("latin-1"), f"#{also}" if also else "")
+    return Recalled(fragment=name.removesuffix("!"), primary=name.endswith("!"), given=given, variant=sent)
 
 
 def variant(

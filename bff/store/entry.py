@@ -34,7 +34,6 @@ class Entry:
     rank: float = 0.0  # what it was worth when it was last considered for leaving
     early: float = math.inf  # from then on a hit refreshes it in advance
     used: float = 0.0  # when a hit last made a result of it
-    origin: object = None  # what asks for it again when nobody waits for it (page.resolve)
     failures: int = 0  # of refreshing it, in a row
     retry_at: float = 0.0  # a background refresh that failed is not tried again before
     seen: tuple[int, Result] | None = None  # the result made of it, true for one second of age

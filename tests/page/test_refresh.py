@@ -2,16 +2,20 @@
 
 from typing import Any
 
+import pytest
+
 from bff.model import Forward, Outcome, Purge, Reason
 from bff.page.refresh import AT_ONCE, Refresher
 from tests.asker import KEEP, Asker
-from tests.build import World, fragment, int_param
+from tests.build import World, fragment, int_param, planner
 
 
 def pulled(pace: str = "30s", **more: Any) -> tuple[Asker, Refresher]:
     asker = Asker(fragment(layer=KEEP | {"cache.pull": pace}, **more))
     world = asker.world
-    return asker, Refresher(world.resolver, world.store, world.loop.call_later, chance=lambda: 0.5)
+    return asker, Refresher(
+        world.resolver, world.store, world.loop.call_later, lambda: world.planner, chance=lambda: 0.5
+    )
 
 
 def fill(asker: Asker, body: bytes = b"<p>one</p>") -> None:
@@ -56,7 +60,7 @@ def test_a_pull_that_fails_goes_on_at_its_pace() -> None:
 
 def test_what_is_not_pulled_is_left_alone() -> None:
     asker = Asker(fragment(layer=KEEP))
-    Refresher(asker.world.resolver, asker.world.store, asker.world.loop.call_later)
+    Refresher(asker.world.resolver, asker.world.store, asker.world.loop.call_later, lambda: asker.world.planner)
     fill(asker)
     asker.world.loop.advance(1000)
     assert len(asker.world.upstreams.flown) == 1
@@ -75,7 +79,7 @@ def test_a_soft_purge_refreshes_a_few_at_once_and_those_in_use_first() -> None:
     made = fragment(layer=KEEP, params={"n": int_param("n")})
     asker = Asker(made)
     world = asker.world
-    refresher = Refresher(world.resolver, world.store, world.loop.call_later)
+    refresher = Refresher(world.resolver, world.store, world.loop.call_later, lambda: world.planner)
     for n in range(10):
         world.loop.advance(0.1)
         asker.ask(n=str(n))
@@ -165,3 +169,40 @@ def test_once_closed_nothing_begins() -> None:
     refresher.close()
     asker.world.loop.advance(31)
     assert len(asker.world.upstreams.flown) == 1
+
+
+@pytest.mark.parametrize("primary", [False, True])
+def test_it_is_asked_for_as_it_was(primary: bool) -> None:
+    made = fragment(layer=KEEP, params={"n": int_param("n")}, forward=Forward(headers=("accept-language",)))
+    asker = Asker(made, primary=primary)
+    asker.ask(n="7")
+    first = asker.world.upstreams.open[0]
+    first.reply()
+    refresher = Refresher(
+        asker.world.resolver, asker.world.store, asker.world.loop.call_later, lambda: asker.world.planner
+    )
+    refresher.soon(asker.world.store.matching(Purge(kind="all")))
+    (again,) = asker.world.upstreams.open
+    assert (again.ask.target, again.headers["accept-language"]) == (first.ask.target, first.headers["accept-language"])
+
+
+def test_what_is_registered_otherwise_by_now_is_left_alone() -> None:
+    made = fragment(layer=KEEP, params={"n": int_param("n")})
+    asker = Asker(made)
+    asker.ask(n="7")
+    asker.world.upstreams.open[0].reply()
+    for now in ({}, {made.name: fragment(layer=KEEP)}):
+        known = planner(fragments=now)
+        refresher = Refresher(asker.world.resolver, asker.world.store, asker.world.loop.call_later, lambda: known)  # noqa: B023 - used in this turn
+        refresher.soon(asker.world.store.matching(Purge(kind="all")))
+    assert asker.world.upstreams.open == []
+
+
+def test_a_copy_that_was_purged_while_it_was_asked_for_is_not_shown() -> None:
+    asker = Asker(fragment(layer=KEEP))
+    fill(asker)
+    asker.world.loop.advance(20)
+    asker.ask()
+    asker.world.store.purge(Purge(kind="all"), asker.world.loop.time())
+    asker.world.upstreams.to("/card").fail()
+    assert asker.last == (Outcome.OMITTED, Reason.CONNECT)

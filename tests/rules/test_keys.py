@@ -85,3 +85,26 @@ def test_answers_to_nobody_verified_are_nobodys_to_share() -> None:
 def test_a_principal_cannot_break_out_of_its_header() -> None:
     made = fragment(forward=Forward(principal="x-user"))
     assert keys.variant(made, {}, {}, "a\r\nx-evil: 1", "en").lines == b"x-user: a%0D%0Ax-evil%3A 1\r\n"
+
+
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True)
+
+
+@given(
+    st.dictionaries(NAMES, st.lists(st.text(max_size=5), max_size=3), max_size=3), st.booleans(), st.text(max_size=8)
+)
+def test_a_key_says_what_was_asked(given_: dict[str, list[str]], primary: bool, language: str) -> None:
+    key = keys.base("shop/card", {name: tuple(values) for name, values in given_.items()}, primary=primary)
+    made = fragment(forward=Forward(headers=("x-l",)))
+    sent = keys.variant(
+        made, {"x-l": language} if language.isascii() and language.isprintable() else {}, {}, None, "en"
+    )
+    found = keys.recalled(key + sent.key)
+    assert found is not None
+    assert (found.fragment, found.primary) == ("shop/card", primary)
+    assert found.given == {name: values for name, values in given_.items() if values}
+    assert found.variant == sent
+
+
+def test_a_key_of_somebodys_own_is_not_recalled() -> None:
+    assert keys.recalled("shop/card?#principal:ada") is None
