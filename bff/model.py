@@ -428,6 +428,7 @@ class Ask:
     target: str  # origin-form, percent-encoded, base path included
     headers: bytes  # "name: value\r\n"…, no Host, no Content-Length, no Connection, no Accept-Encoding
     body: bytes = b""
+    once: bool = False  # it begins something: never sent a second time, whatever its method
 
 
 @dataclass(slots=True)

@@ -65,7 +65,7 @@ class Origin:
         following = self.pool.release(connection, now)
         if following is not None:
             exchange, connection = following
-            taken = self.pool.take(now, self.within(exchange.ask.method)) if connection is None else connection
+            taken = self.pool.take(now, self.within(exchange.ask)) if connection is None else connection
             if taken is OPEN:
                 exchange.open(now)
             else:
@@ -73,9 +73,9 @@ class Origin:
         elif connection is not None and self._sweep is None:
             self._sweep = self.loop.call_later(self.keep, self._close_expired)
 
-    def within(self, method: str) -> float:
+    def within(self, ask: Ask) -> float:
         """Seconds a connection may have been idle to be asked this."""
-        return self.keep if method in REPEATABLE else self.warm
+        return self.keep if ask.method in REPEATABLE and not ask.once else self.warm
 
     def withdraw(self, exchange: Exchange) -> bool:
         return self.pool.withdraw(exchange)
@@ -197,7 +197,7 @@ class Client:
         if wrong:
             exchange.refuse(Reason.REFUSED, wrong)
             return exchange
-        found = origin.pool.admit(exchange, limit, now, origin.within(method), optional=optional)
+        found = origin.pool.admit(exchange, limit, now, origin.within(ask), optional=optional)
         if found is OPEN:
             exchange.open(now)
         elif found is WAIT:

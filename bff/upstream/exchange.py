@@ -215,7 +215,7 @@ class Exchange:
             self._home.tell(done, Failure(reason, _STATUS[reason], detail, timing))
 
     def lost(self, connection: Connection, detail: str, *, seen: bool) -> None:
-        if connection.used and not seen and not self._retried and self.ask.method in REPEATABLE:
+        if connection.used and not seen and not self._retried and self.ask.method in REPEATABLE and not self.ask.once:
             self._retried = True
             self._connection = None
             self.open(self._home.now())

@@ -75,7 +75,7 @@ class Streams:
         limit: int,
     ) -> Stream:
         """Start one; Host and framing are added. `limit`: exchanges under way per upstream; it may wait for its place."""
-        client, ask = self._client, Ask(upstream, method, target, b"")
+        client, ask = self._client, Ask(upstream, method, target, b"", once=body is not None)
         origin, now = client.origin(upstream), client.loop.time()
         wrong = client.closed
         try:
@@ -86,7 +86,7 @@ class Streams:
         if wrong:
             stream.refuse(Reason.REFUSED, wrong)
             return stream
-        found = origin.pool.admit(stream, limit, now, origin.within(method if body is None else ""), optional=False)
+        found = origin.pool.admit(stream, limit, now, origin.within(ask), optional=False)
         if found is OPEN:
             stream.open(now)
         elif found is WAIT:

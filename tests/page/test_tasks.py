@@ -45,6 +45,7 @@ def test_a_202_is_a_pending_slot_and_the_same_task_until_it_ends() -> None:
     assert task is not None
     assert (task.name, task.target) == ("shop/export", "/jobs/1")
     assert len(world.upstreams.flown) == 1
+    assert world.upstreams.flown[0].ask.once  # never sent a second time
     export.ask("bob")
     Asker(world, "shop/export", n="2").ask("ada")
     assert len(world.upstreams.open) == 2

@@ -271,10 +271,11 @@ async def test_a_kept_connection_that_ends_unheard_is_tried_once_more_on_a_fresh
         assert len(fake.peers) == 2
 
 
-async def test_a_post_is_not_sent_twice() -> None:
+@pytest.mark.parametrize("asked", [{"method": "POST"}, {"once": True}])
+async def test_what_begins_something_is_not_sent_twice(asked: dict[str, Any]) -> None:
     async with serving(stale(OK)) as fake, connecting() as client:
         await sent(fake, client)
-        failure = await ask(client, fake.upstream, method="POST").failure()
+        failure = await ask(client, fake.upstream, **asked).failure()
         assert failure.reason is Reason.TORN
         assert len(fake.peers) == 1
 

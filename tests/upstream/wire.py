@@ -221,6 +221,7 @@ def ask(
     max_body: int = 1 << 20,
     limit: int = 64,
     optional: bool = False,
+    once: bool = False,
 ) -> Asked:
     """Start one exchange; nothing may be heard of it before this returns."""
     outcome: asyncio.Future[Reply | Failure] = asyncio.get_running_loop().create_future()
@@ -232,7 +233,7 @@ def ask(
             outcome.set_result(ended)
 
     exchange = client(
-        Ask(upstream, method, target, headers, body),
+        Ask(upstream, method, target, headers, body, once),
         timeout=timeout,
         max_body=max_body,
         limit=limit,
