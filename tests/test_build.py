@@ -276,3 +276,31 @@ def test_a_bad_policy_in_another_contexts_layout_is_left_out(tmp_path: Path) -> 
     header = built.context.pages["shop/cart"].shell.slots[0]
     assert header.policy == {"retry.extra": "0"}
     assert header in built.context.pages["shop/cart"].shell.parts
+
+
+def test_what_events_a_context_hears_of(tmp_path: Path) -> None:
+    event = "org.openedx.content_authoring.course.created.v1"
+    folder = context(
+        tmp_path,
+        "shop",
+        f"events: [{{type: {event}, topic: courses, tags: ['c:{{course.course_key}}'], action: purge}}]",
+    )
+    (found,) = good(folder).context.events
+    assert (found.context, found.type, found.topic, found.action) == ("shop", event, "courses", "purge")
+    assert found.tags == (("c:", Ref("field", "course.course_key"), ""),)
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "remedy"),
+    [
+        ("{type: shop.changed, topic: shop, tags: [a]}", "unknown-event", "as JSON, or over the webhook"),
+        ("{type: shop.changed, tags: []}", "no-tags", "write tags"),
+    ],
+)
+def test_an_event_that_nobody_could_heed(tmp_path: Path, event: str, code: str, remedy: str) -> None:
+    built, findings = compiled(context(tmp_path, "shop", f"events: [{event}]"))
+    assert built is not None, "a warning leaves nothing out"
+    (found,) = [each for each in findings if each.severity != "note"]
+    assert (found.code, found.severity, found.context) == (code, "warning", "shop")
+    assert remedy in found.remedy
+    assert good(context(tmp_path, "shop", "events: [{type: shop.changed, tags: [a]}]")).context.events[0].topic == ""

@@ -28,7 +28,7 @@ def serve(
     settings: Settings, *, env: Mapping[str, str], config: Path | None, dev: bool = False, log_format: str | None = None
 ) -> None:
     """Run the gateway until a signal ends it: `bff serve`, and with `dev` `bff dev`."""
-    settings = _with_token(settings) if dev else settings
+    settings = with_token(settings) if dev else settings
     log = Log(
         form="console" if (log_format or settings.logging.format) == "console" else "json",
         access=settings.logging.access,
@@ -53,7 +53,7 @@ def serve(
         raise SystemExit(code)
 
 
-def _with_token(settings: Settings) -> Settings:
+def with_token(settings: Settings) -> Settings:
     """The same with a token for the admin API, told on standard error, where nobody has configured one."""
     if settings.admin.token or settings.admin.tokens:
         return settings

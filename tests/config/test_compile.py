@@ -12,6 +12,7 @@ from bff.config.compile import (
     Misfit,
     compile_declared,
     compile_param,
+    parse_event_tag,
     parse_path,
     parse_pattern,
     parse_route,
@@ -224,3 +225,14 @@ def test_upstreams(text: str, upstream: Upstream) -> None:
 def test_what_is_no_upstream(text: str) -> None:
     with pytest.raises(ValueError, match=";"):
         parse_upstream(text)
+
+
+def test_an_events_tag_refers_to_fields_of_its_data() -> None:
+    assert parse_event_tag("a:{b.C_1}:{d}") == ("a:", Ref("field", "b.C_1"), ":", Ref("field", "d"), "")
+    assert parse_event_tag("all") == ("all",)
+
+
+@pytest.mark.parametrize("text", ["", "{", "a}", "{}", "{a.}", "{.a}", "{a b}", "{a-b}", "{1}", "{{a}}"])
+def test_what_is_no_tag_of_an_event(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a tag; write text and"):
+        parse_event_tag(text)

@@ -261,6 +261,8 @@ def test_errors_name_the_variable(tmp_path: Path) -> None:
         ("locales: [english_GB]", "language tag"),
         ("workers: 2", "bff.yaml:1:1: error: 2 workers cannot share memory://"),
         ("store: memory://\nworkers: 2", "bff.yaml:1:8: error: 2 workers cannot share memory://"),
+        ("events: {bus: 'kafka://host'}", "nothing here reads kafka:// — write one of redis://, rediss://"),
+        ("events: {bus: nonsense}", "nothing here reads nonsense://"),
         ("ceilings: {state: on}", "state has no ceiling"),
         ("cors: {origins: ['https://a.example/']}", "is not an origin as browsers send it"),
         ("cors: {origins: ['null']}", "is not an origin as browsers send it"),

@@ -17,7 +17,7 @@ NOW = 1796117500.0
 """98 seconds after the second of the captured events."""
 
 
-def captured(number: int) -> tuple[str, dict[bytes, bytes]]:
+def captured(number: int) -> tuple[str, dict[Any, Any]]:
     """Stream and fields of a captured message."""
     message = CAPTURED[number]
     return message["stream"], {name.encode(): bytes.fromhex(value) for name, value in message["fields"].items()}

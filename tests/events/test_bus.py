@@ -64,7 +64,7 @@ async def reading(
 async def send(redis: Redis, number: int = 0, **fields: bytes) -> None:
     """A captured message, with other fields where the test wants them."""
     stream, told = captured(number)
-    await redis.xadd(stream, told | {name.encode(): value for name, value in fields.items()})  # type: ignore[arg-type]
+    await redis.xadd(stream, told | {name.encode(): value for name, value in fields.items()})
 
 
 async def test_what_open_edx_wrote_is_acted_on(server: RedisServer, redis: Redis) -> None:
