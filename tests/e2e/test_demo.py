@@ -137,6 +137,19 @@ async def test_every_page_of_the_demo_is_whole(well: Demo, path: str) -> None:
     }
 
 
+async def test_a_contexts_own_api_is_there_under_the_gateways_origin(well: Demo) -> None:
+    path = "/discovery/api/v1/courses/HarborX+NAV101/"
+    for _ in range(2):
+        async with await well.process.get(path) as answer:
+            body = await answer.rest()
+    assert answer.status == 200
+    assert json.loads(body)["key"] == "HarborX+NAV101"
+    assert answer.headers["cache-status"] == "bff; fwd=stale; fwd-status=304; stored"
+    await well.fault(2, "down")
+    async with await well.process.get(path) as answer:
+        assert (answer.status, await answer.rest()) == (200, body)
+
+
 async def test_a_broken_discovery_shows_what_it_said_before(well: Demo) -> None:
     path = "/courses/HarborX+NAV101"
     await settled(well, path)
