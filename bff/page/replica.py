@@ -7,8 +7,10 @@ the tier allows; what is written is written in the background.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 from bff.model import Clock, Headers
@@ -20,8 +22,9 @@ from bff.store.entry import Entry
 from bff.store.record import Record
 from bff.store.tier import Tier
 from bff.upstream.sources import paged
-from bff.upstream.sources.content import Content, Read, Source
+from bff.upstream.sources.content import Content, Read, Source, Unreadable
 
+_LOG: Final = logging.getLogger("bff.page")
 _NOT_KEPT: Final = frozenset(
     (b"age", b"connection", b"content-length", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"set-cookie",
      b"te", b"trailer", b"transfer-encoding", b"upgrade")
@@ -38,7 +41,18 @@ def reading(sources: Mapping[str, Source], call: Call, status: int, found: Field
     if status in serve.NEGATIVE and not call.primary:
         return Content()
     source = sources[fragment.source]
-    return paged.read(source, fragment, found, body, values=call.values, params=call.params, head=call.primary)
+    work = partial(paged.read, source, fragment, found, body, values=call.values, params=call.params, head=call.primary)
+    made = _contained(work)
+    return partial(_contained, made) if callable(made) else made
+
+
+def _contained(work: Callable[[], Any]) -> Any:
+    """What reading gives; a defect of a source's makes its answer unreadable, or nobody who waits would ever hear of it."""
+    try:
+        return work()
+    except Exception:  # noqa: BLE001 - whatever it is
+        _LOG.exception("an answer could not be read")
+        return Unreadable("reading it failed; the log says how")
 
 
 class Replica:

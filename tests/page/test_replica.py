@@ -1,15 +1,20 @@
 """Two gateways with one second tier: what one has fetched, the other need not."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from bff.model import Fragment, Outcome, Reason
 from bff.page.flight import Wait
+from bff.page.replica import reading
+from bff.rules.caching import Fields
+from bff.upstream.sources.content import Content, Read, Unreadable
 from tests.asker import KEEP, Asker
-from tests.build import Shelf, World, fragment
+from tests.build import Shelf, World, fragment, policy
 from tests.fakes import until
 
 pytestmark = pytest.mark.anyio
@@ -233,3 +238,31 @@ async def test_closing_ends_what_is_looked_for() -> None:
     assert machines.one.world.upstreams.flown == []
     assert machines.one.world.replica is not None
     await machines.one.world.replica.aclose()
+
+
+class Broken:
+    """A source with a defect, at once or in a worker thread."""
+
+    accept = "text/html"
+
+    def __init__(self, *, later: bool) -> None:
+        self._later = later
+
+    def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
+        if self._later:
+            return partial(self._fail)
+        return self._fail()
+
+    def _fail(self) -> Content:
+        raise RuntimeError("a defect")
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_defect_of_a_sources_makes_its_answer_unreadable(later: bool, caplog: pytest.LogCaptureFixture) -> None:
+    world = World(fragments={"shop/card": fragment()})
+    call = world.planner.call(fragment(), policy(), {})
+    assert call is not None
+    read = reading({"html": Broken(later=later)}, call, 200, {}, b"x")
+    made = read() if callable(read) else read
+    assert made == Unreadable("reading it failed; the log says how")
+    assert "a defect" in caplog.text

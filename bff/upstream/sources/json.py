@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -11,10 +10,12 @@ from typing import Any, Final
 from bff.errors import TemplateFailed, TemplateSlow
 from bff.markup.check import Checker
 from bff.model import Fragment, Meta
+from bff.rules import ijson
 from bff.rules.caching import Fields, wall
 from bff.upstream.sources.content import SLOW, Content, Kit, Read, Unreadable, content_type, rfc3339
 from bff.upstream.sources.html import checked
 
+_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()  # what RFC 3339 can say
 QUICK: Final = 0.005
 """Seconds that a template may hold up the event loop; then it begins again in a thread."""
 
@@ -47,8 +48,8 @@ class JsonSource:
         self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool, within: float
     ) -> Content | Unreadable:
         try:
-            data = json.loads(body)
-        except (ValueError, RecursionError) as error:
+            data, body = ijson.read(body)
+        except ValueError as error:
             return Unreadable(f"answered no valid JSON: {error}")
         spoke = timestamp(data, fragment.as_of)
         if fragment.template is None:
@@ -81,12 +82,17 @@ def timestamp(data: Any, path: str) -> float | None:
             return None
     if not path or isinstance(data, bool):
         return None
+    try:
+        seconds = _seconds(data)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if seconds is not None and 0 <= seconds < _LATEST else None
+
+
+def _seconds(data: Any) -> float | None:
     if isinstance(data, int | float):
         return float(data)
-    try:
-        moment = datetime.fromisoformat(data) if isinstance(data, str) else None
-    except ValueError:
+    if not isinstance(data, str):
         return None
-    if moment is None:
-        return None
+    moment = datetime.fromisoformat(data)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

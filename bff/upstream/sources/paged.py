@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from bff.model import Fragment
-from bff.rules import keys, pages
+from bff.rules import ijson, keys, pages
 from bff.rules.caching import Fields, text
 from bff.upstream.sources.content import SLOW, Content, Read, Source, Unreadable
 
@@ -67,8 +67,8 @@ def _link(fragment: Fragment, values: keys.Values, found: Fields, body: bytes) -
     if style == "link":
         return pages.onward(fragment, values, pages.linked(text(found, b"link"))), body
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
+        data, body = ijson.read(body)
+    except ValueError:
         return "", body  # the source says what is wrong with it
     path = ["next"] if isinstance(style, str) else style["next"].split(".")
     following = _replace(fragment, values, data, path)

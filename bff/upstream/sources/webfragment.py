@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from bff.markup.check import Checker
 from bff.model import Fragment
+from bff.rules import ijson
 from bff.rules.caching import Fields
 from bff.upstream.sources.content import SLOW, Content, Kit, Read, Unreadable, content_type
 from bff.upstream.sources.html import checked
@@ -56,8 +57,8 @@ class WebFragmentSource:
 
     def _read(self, fragment: Fragment, body: bytes, head: bool) -> Content | Unreadable:
         try:
-            html = assembled(json.loads(body), fragment)
-        except (ValueError, RecursionError) as error:
+            html = assembled(ijson.read(body)[0], fragment)
+        except ValueError as error:
             return Unreadable(f"answered no web fragment: {error}")
         made = checked(self._checker, fragment, html.encode(), head=head)
         return made() if callable(made) else made

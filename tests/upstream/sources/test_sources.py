@@ -59,7 +59,14 @@ def test_json_is_kept_and_rendered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"), [(b"{", b"application/json"), (b"{}", b"text/html"), (b"\xff", b"application/json")]
+    ("body", "kind"),
+    [
+        (b"{", b"application/json"),
+        (b"{}", b"text/html"),
+        (b"\xff", b"application/json"),
+        (b'["\\ud800"]', b"application/json"),
+        (b"[NaN]", b"application/json"),
+    ],
 )
 def test_what_is_no_json(body: bytes, kind: bytes) -> None:
     assert isinstance(JsonSource(Checker()).read(fragment(source="json"), head(kind), body, {}, head=False), Unreadable)
@@ -106,6 +113,10 @@ def test_a_large_document_is_read_in_a_thread_and_its_markup_repaired() -> None:
         ({"a": []}, "a.0", None),
         ({}, "a", None),
         (5, "", None),
+        ({"a": 10**400}, "a", None),
+        ({"a": 1e18}, "a", None),
+        ({"a": -1}, "a", None),
+        ({"a": "0001-01-01T00:00:00+23:59"}, "a", None),
     ],
 )
 def test_the_sources_own_timestamp(data: Any, path: str, found: float | None) -> None:
