@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bff.gateway.proxied import Again, Came, Job, Renewed
 from bff.model import Clock, Headers, Purge, Telemetry
-from bff.rules import forwarding, invalidation, revalidation, storing, vary
+from bff.rules import forwarding, invalidation, redirects, revalidation, storing, vary
 from bff.rules.caching import Fields, fields, text
 from bff.rules.early import backoff
 from bff.rules.forwarding import Lines
@@ -190,7 +190,10 @@ def tags(found: Fields, uri: str) -> tuple[str, ...]:
 
 def shown(job: Job, status: int, headers: Headers, task: str | None) -> Lines | None:
     """What of a head is shown, with where it leads; None where that is where it may not. `task`: the URL of a begun one."""
-    lines = [*forwarding.answer(headers), forwarding.VIA]
+    scripted = redirects.scripted(headers, job.route.fragment.upstream, job.route.fragment.grant)
+    if scripted is None:
+        return None
+    lines = [*forwarding.answer(headers), *scripted, forwarding.VIA]
     if status == 204:
         lines = [line for line in lines if line[0] != b"content-length"]  # RFC 9110 §8.6
     stated = text(fields(headers), b"location")

@@ -75,7 +75,7 @@ class Posts:
     async def _passed(self, reply: Reply, call: Call, visit: Visit, *, html: bool) -> Answer:
         grant = call.fragment.grant
         back: Head = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
-        back += [(name, value) for name, value in reply.headers if name in _PASSED_BACK or name.startswith(b"hx-")]
+        back += [pair for pair in reply.headers if pair[0] in _PASSED_BACK or _htmx(pair[0])]
         back += [(b"set-cookie", value) for value in redirects.cookies(_cookies(reply), grant)]
         found = fields(reply.headers)
         stated = text(found, b"location")
@@ -86,6 +86,10 @@ class Posts:
             if to is None:
                 return problem(502, "The page's own service redirects to where it may not.", html=html)
             back.append((b"location", to.encode("latin-1")))
+        scripted = redirects.scripted(reply.headers, call.fragment.upstream, grant)
+        if scripted is None:
+            return problem(502, "The page's own service redirects to where it may not.", html=html)
+        back += scripted
         if reply.status < 400:
             await self._changed(call.fragment.context, visit.principal, text(found, b"bff-changed").split())
         return Answer(reply.status, [*back, (b"content-length", b"%d" % len(reply.body))], reply.body)
@@ -135,6 +139,10 @@ def _lines(call: Call, visit: Visit) -> bytes:
         if name not in named and (name in _PASSED_ON or name.startswith("hx-"))
     ]
     return b"%buser-agent: bff\r\n%b%b" % ("".join(own).encode("latin-1"), sent, visit.trace)
+
+
+def _htmx(name: bytes) -> bool:
+    return name.startswith(b"hx-") and name not in redirects.SCRIPTED
 
 
 async def _body(receive: Receive, limit: int) -> bytes | None:

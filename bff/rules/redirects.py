@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from bff.model import Back, Grant, Pattern, Ref, Upstream
+from bff.model import Back, Grant, Headers, Pattern, Ref, Upstream
 
+SCRIPTED: Final = frozenset({b"hx-redirect", b"hx-location"})
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)(:path)?\}")
 
 
@@ -23,13 +25,42 @@ def location(text: str, upstream: Upstream, grant: Grant) -> str | None:
         return None
     if text.startswith("/"):
         return None if text.startswith("//") else text
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # a bracket too few, say
+        return None
     if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
         return None
     origin = f"{parts.scheme}://{parts.netloc}".lower()
     if origin == f"{upstream.scheme}://{upstream.authority}".lower():
         return back(parts, grant)
     return text if origin in (granted.lower().rstrip("/") for granted in grant.redirects) else None
+
+
+def scripted(headers: Headers, upstream: Upstream, grant: Grant) -> list[tuple[bytes, bytes]] | None:
+    """The headers that have htmx go somewhere (`SCRIPTED`), as they may pass; None where one leads to where it may not.
+
+    They are redirects for all that a visitor can tell. HX-Location may be an object with a `path`, of the gateway then.
+    """
+    found = []
+    for name, value in headers:
+        if name in SCRIPTED:
+            to = _scripted(value.decode("latin-1"), upstream, grant)
+            if to is None:
+                return None
+            found.append((name, to.encode("latin-1")))
+    return found
+
+
+def _scripted(text: str, upstream: Upstream, grant: Grant) -> str | None:
+    if not text.lstrip().startswith("{"):
+        return location(text, upstream, grant)
+    try:
+        path = json.loads(text).get("path")
+    except (ValueError, RecursionError):
+        return None
+    own = isinstance(path, str) and path.startswith("/") and location(path, upstream, grant) == path
+    return text if own else None
 
 
 def back(parts: SplitResult, grant: Grant) -> str | None:
@@ -74,8 +105,9 @@ def cookies(values: Iterable[bytes], grant: Grant) -> list[bytes]:
     """The Set-Cookie values that `grant.cookies` names, confined to the gateway's own host (no Domain attribute)."""
     kept = []
     for value in values:
-        name = value.partition(b"=")[0].strip().decode("latin-1")
-        if name in grant.cookies:
+        pair, equals, _ = value.partition(b"=")
+        name = pair.strip().decode("latin-1")
+        if equals and name in grant.cookies:
             attributes = value.split(b";")
             kept.append(b";".join(part for part in attributes if not part.strip().lower().startswith(b"domain")))
     return kept

@@ -83,3 +83,50 @@ def test_the_base_path_is_part_of_what_is_covered() -> None:
     grant = Grant(back=redirects.ways([("/shop/api/{rest:path}", ("/api/", Ref("param", "rest"), ""))], BASED))
     assert redirects.location("http://127.0.0.1:9100/v1/api/x", BASED, grant) == "/shop/api/x"
     assert redirects.location("http://127.0.0.1:9100/api/x", BASED, grant) is None
+
+
+@pytest.mark.parametrize("text", ["http://[", "https://pay.example:port/", "http://[::1", "https://[v.x]/"])
+def test_what_is_no_url_at_all_leads_nowhere(text: str) -> None:
+    assert redirects.location(text, UPSTREAM, GRANT) is None
+
+
+def test_a_cookie_without_a_name_is_not_taken_for_one_that_is_granted() -> None:
+    assert redirects.cookies([b"csrftoken", b"=csrftoken=1", b"; csrftoken=1"], GRANT) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"hx-redirect", "/a"),
+        (b"hx-redirect", "https://pay.example/x"),
+        (b"hx-location", "/a?b"),
+        (b"hx-location", '{"path":"/a","target":"#main"}'),
+    ],
+)
+def test_htmx_may_be_sent_where_a_browser_may(name: bytes, text: str) -> None:
+    said = [(b"hx-trigger", b"x"), (name, text.encode())]
+    assert redirects.scripted(said, UPSTREAM, GRANT) == [said[1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"hx-redirect", "https://evil.example"),
+        (b"hx-redirect", "//evil.example"),
+        (b"hx-redirect", "javascript:alert(1)"),
+        (b"hx-location", "https://evil.example"),
+        (b"hx-location", '{"path":"https://evil.example"}'),
+        (b"hx-location", '{"path":"//evil.example"}'),
+        (b"hx-location", ' {"path":"/\\\\evil.example"}'),
+        (b"hx-location", '{"path":1}'),
+        (b"hx-location", '{"path":'),
+        (b"hx-location", "{" * 5000),
+    ],
+)
+def test_htmx_may_not_be_sent_elsewhere(name: bytes, text: str) -> None:
+    assert redirects.scripted([(name, text.encode())], UPSTREAM, GRANT) is None
+
+
+def test_htmx_is_sent_back_through_the_proxy_route_that_covers_a_url() -> None:
+    said = [(b"hx-redirect", b"http://127.0.0.1:9100/api/x")]
+    assert redirects.scripted(said, UPSTREAM, Grant(back=WAYS)) == [(b"hx-redirect", b"/shop/api/x")]
