@@ -103,9 +103,11 @@ class Gateway:
             return
         if scope["type"] != "http":
             return
-        if scope["path"] == "/_bff/live":
+        raw: bytes = scope["raw_path"]
+        if raw == b"/_bff/live":
             await self.live.changes(scope, receive, send)
-        elif scope["path"].startswith("/_bff/"):
+        elif raw.startswith(b"/_bff/"):
+            scope["path"] = raw.decode("latin-1")  # as it was sent: who guards a prefix in front of us reads no %61dmin
             await self._system(scope, receive, send)
         elif (proxied := self.live.proxy.find(scope["raw_path"])) is not None:
             await self.live.proxy(proxied, scope, receive, send)
@@ -122,7 +124,8 @@ class Gateway:
 
     def now(self, scope: Scope) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes] | None:
         """The whole answer to a GET or HEAD where nothing must be waited for (called by our own server)."""
-        if self.running is None or scope["path"].startswith("/_bff/") or self.running.proxy.find(scope["raw_path"]):
+        raw: bytes = scope["raw_path"]
+        if self.running is None or raw.startswith(b"/_bff/") or self.running.proxy.find(raw):
             return None
         return self.running.pages.now(scope)
 

@@ -105,7 +105,7 @@ async def test_what_needs_no_waiting_is_answered_at_once(site: Site) -> None:
         assert answer is not None
         assert answer[0] == 200
         assert b"plain" in answer[2]
-        assert site.gateway.now({**scope, "path": "/_bff/livez"}) is None
+        assert site.gateway.now({**scope, "path": "/_bff/livez", "raw_path": b"/_bff/livez"}) is None
 
 
 async def test_the_system_routes(site: Site) -> None:
