@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes import PATIENCE, free_port
 
-PROGRAM: Final = "redis-server"
+PROGRAMS: Final = ("redis-server", "valkey-server")
 
 
 class RedisServer:
@@ -26,9 +26,9 @@ class RedisServer:
 
     async def start(self) -> None:
         """Start it, empty, and wait until it answers."""
-        program = shutil.which(PROGRAM)
+        program = next(filter(None, map(shutil.which, PROGRAMS)), None)
         if program is None:
-            pytest.fail(f"{PROGRAM} is missing; install it: apt-get install {PROGRAM}")
+            pytest.fail(f"{PROGRAMS[0]} is missing; install it: apt-get install {PROGRAMS[0]}")
         options = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder))
         quiet = asyncio.subprocess.DEVNULL
         self._process = await asyncio.create_subprocess_exec(program, *options, stdout=quiet, stderr=quiet)

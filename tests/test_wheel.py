@@ -90,6 +90,7 @@ def test_it_carries_what_is_not_python_and_nothing_that_is_not_needed(wheel: Pat
     for needed in [
         "bff/static/bff.js",
         "bff/_demo/bff.yaml",
+        "bff/events/schemas/org.openedx.content_authoring.course.catalog_info.changed.v1.avsc",
         *(f"bff/_demo/fragments/{name}/context.yaml" for name in contexts),
     ]:
         assert needed in names
