@@ -20,7 +20,19 @@ from typer.testing import CliRunner, Result
 from bff import cli
 from tests.folders import SHELL, context, shop, slot, write
 
-COMMANDS = ("serve", "dev", "check", "explain", "render", "schema", "demo", "verify", "new context", "new fragment", "new page")
+COMMANDS = (
+    "serve",
+    "dev",
+    "check",
+    "explain",
+    "render",
+    "schema",
+    "demo",
+    "verify",
+    "new context",
+    "new fragment",
+    "new page",
+)
 
 
 @pytest.fixture(autouse=True)

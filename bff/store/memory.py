@@ -193,7 +193,9 @@ class MemoryStore:
 
     def matching(self, purge: Purge) -> list[Entry]:
         """The entries that a purge would meet."""
-        return [entry for entry in self._cache.index.met(purge, self._cache.live.values()) if entry.stale_at != -math.inf]
+        return [
+            entry for entry in self._cache.index.met(purge, self._cache.live.values()) if entry.stale_at != -math.inf
+        ]
 
     def sweep(self, limit: int = SLICE) -> bool:
         """Take apart at most `limit` purged entries; whether more are left."""
