@@ -429,6 +429,8 @@ class Ask:
     headers: bytes  # "name: value\r\n"…, no Host, no Content-Length, no Connection, no Accept-Encoding
     body: bytes = b""
     once: bool = False  # it begins something: never sent a second time, whatever its method
+    fragment: Fragment | None = None  # whose breaker and budgets hold for it, with `policy`; None: nobody's
+    policy: Policy | None = None
 
 
 @dataclass(slots=True)
@@ -445,10 +447,11 @@ class Reply:
 class Failure:
     """No complete answer. `status` is the label of `bff_upstream_requests_total`; `detail` is for people and logs."""
 
-    reason: Reason  # timeout | connect | torn | too_large | refused | concurrency
+    reason: Reason  # timeout | connect | torn | too_large | refused | concurrency | breaker
     status: Literal["connect", "timeout", "reset", "refused"]
     detail: str
     timing: Timing = UNTIMED
+    retry_after: int | None = None  # seconds until asking again may help, where that is known
 
 
 class Exchange(Protocol):

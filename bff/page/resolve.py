@@ -171,7 +171,15 @@ class Resolver:
         self._telemetry.inflight(fragment.context, 1)
         fetch = self._asks.get(fragment.source, self._fetch)
         flight.exchange = fetch(
-            Ask(fragment.upstream, "GET", call.target, self._lines(flight, visit, now), once=fragment.starts_task),
+            Ask(
+                fragment.upstream,
+                "GET",
+                call.target,
+                self._lines(flight, visit, now),
+                once=fragment.starts_task,
+                fragment=fragment,
+                policy=policy,
+            ),
             timeout=policy.timeout,
             max_body=policy.max_body,
             limit=policy.concurrency,
