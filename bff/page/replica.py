@@ -41,18 +41,27 @@ def reading(sources: Mapping[str, Source], call: Call, status: int, found: Field
     if status in serve.NEGATIVE and not call.primary:
         return Content()
     source = sources[fragment.source]
-    work = partial(paged.read, source, fragment, found, body, values=call.values, params=call.params, head=call.primary)
-    made = _contained(work)
+    try:
+        if fragment.paginate:
+            made = paged.read(source, fragment, found, body, values=call.values, params=call.params, head=call.primary)
+        else:
+            made = source.read(fragment, found, body, call.params, head=call.primary)
+    except Exception:  # noqa: BLE001 - see `_unreadable`
+        return _unreadable()
     return partial(_contained, made) if callable(made) else made
 
 
-def _contained(work: Callable[[], Any]) -> Any:
-    """What reading gives; a defect of a source's makes its answer unreadable, or nobody who waits would ever hear of it."""
+def _contained(work: Callable[[], Content | Unreadable]) -> Content | Unreadable:
     try:
         return work()
-    except Exception:  # noqa: BLE001 - whatever it is
-        _LOG.exception("an answer could not be read")
-        return Unreadable("reading it failed; the log says how")
+    except Exception:  # noqa: BLE001 - see `_unreadable`
+        return _unreadable()
+
+
+def _unreadable() -> Unreadable:
+    """A defect of a source's makes its answer unreadable, or nobody who waits would ever hear of it."""
+    _LOG.exception("an answer could not be read")
+    return Unreadable("reading it failed; the log says how")
 
 
 class Replica:

@@ -21,9 +21,9 @@ HEURISTIC_STATUSES: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 4
 wall: Final = lenient
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Terms:
-    """The terms on which an answer may be kept, as its upstream stated them.
+    """The terms on which an answer may be kept, as its upstream stated them. Never changed; frozen, it would cost thrice as much to make.
 
     `lifetime` is None where the upstream says nothing: the policy's `fresh` (or `negative`) then decides.
     """

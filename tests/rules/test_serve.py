@@ -1,5 +1,5 @@
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ CACHE = policy(cache__stale_while_revalidate="5s", cache__stale_if_error="20s", 
 
 @dataclass
 class Copy:
-    terms: Terms = TERMS
+    terms: Terms = field(default_factory=lambda: TERMS)
     status: int = 200
     version: str = "1"
     born: float = 0.0
