@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bff.gateway.listeners import BEAT, LIFE, MARGIN, REMEMBERED, Listener, Listeners, Wish
+from bff.gateway.listeners import BEAT, LIFE, MARGIN, REMEMBERED, SLICE, Listener, Listeners, Wish
 from bff.model import Purge
 
 pytestmark = pytest.mark.anyio
@@ -90,6 +90,19 @@ async def test_who_waits_is_woken() -> None:
     await asyncio.sleep(0)
     room.all.heard(Purge(kind="all"))
     assert [topic.asked for topic in await waiting or []] == ["shop/card?n=1"]
+
+
+async def test_a_crowd_is_told_in_slices() -> None:
+    room = Room()
+    crowd = [room.join(wish()) for _ in range(2 * SLICE + 1)]
+    asked = [asyncio.ensure_future(listener.next()) for listener in crowd]
+    await asyncio.sleep(0)
+    room.all._due = dict.fromkeys(room.all._topics.values())
+    room.all._tell()
+    await asyncio.sleep(0)
+    done = sum(each.done() for each in asked)
+    assert SLICE <= done < len(crowd)
+    assert all(await asyncio.gather(*asked))
 
 
 async def test_tags_are_learned_as_answers_come() -> None:
