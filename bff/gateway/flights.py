@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from bff.gateway.archive import Archive
 from bff.gateway.keeping import Keeping, shown, tags
-from bff.gateway.proxied import Came, Job, Landed
+from bff.gateway.proxied import Brought, Came, Job, Landed
 from bff.gateway.spool import Spool
 from bff.model import Clock, Failure, Headers, Reason, Telemetry, Timeout, Upstream
 from bff.rules import forwarding, revalidation
@@ -25,6 +26,8 @@ from bff.upstream.stream import Body, Head, Stream, Torn
 SOLO: Final = 10.0
 """Seconds for which nobody waits for another's exchange after an answer that could not be shared (Varnish's hit-for-miss)."""
 SOLO_KEYS: Final = 4096
+PAUSE: Final = (0.02, 0.2)
+"""Seconds between looks for what another process is fetching: the first, and the longest."""
 _GIVEN_UP: Final = Failure(Reason.TORN, "reset", "it was given up")
 _ASTRAY: Final = Failure(Reason.REFUSED, "refused", "the context leads to where it may not")
 
@@ -51,11 +54,14 @@ class Flight:
 
     job: Job
     asked: tuple[Kept, ...]
-    stream: Stream
     spool: Spool
     landed: asyncio.Future[Landed]
     began: float
     shared: bool
+    stream: Stream | None = None  # once it is asked for
+    hint: Callable[[int, Headers], None] | None = None  # is told of answers that are not the last
+    label: str = ""  # how its exchange ended, for the numbers
+    leased: bool = False  # no other process asks meanwhile
     closing: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -93,32 +99,22 @@ class Flights:
 
     def start(self, job: Job, asked: tuple[Kept, ...] = (), *, shared: bool = False) -> Flight:
         """Ask the context. `asked`: whether these still hold; `shared`: others may join."""
-        fragment, policy = job.route.fragment, job.policy
-        lines = revalidation.conditional(job.lines, [kept.stored for kept in asked]) if asked else job.lines
-        stream = self._start(
-            fragment.upstream,
-            job.method,
-            job.target,
-            lines,
-            body=job.body,
-            timeout=policy.timeout,
-            limit=policy.concurrency,
-        )
         loop = asyncio.get_running_loop()
         flight = Flight(
             job=job,
             asked=asked,
-            stream=stream,
             spool=Spool(lambda: self._unread(flight), lambda: self._close(flight)),
             landed=loop.create_future(),
             began=self._clock(),
             shared=shared,
         )
+        self._all.add(flight)
         if shared:
             self._shared[job.key] = flight
-        self._all.add(flight)
-        self._telemetry.inflight(fragment.context, 1)
+        else:
+            self._open(flight)
         flight.task = loop.create_task(self._fly(flight))
+        flight.task.add_done_callback(lambda _: self._over(flight))
         return flight
 
     def refresh(self, job: Job, entry: Answers, kept: Kept) -> None:
@@ -139,38 +135,92 @@ class Flights:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._keeping.archive is not None:
+            await self._keeping.archive.aclose()
 
     # --- one exchange -------------------------------------------------------------------------------------------------
 
+    def _open(self, flight: Flight) -> Stream:
+        job = flight.job
+        fragment, policy = job.route.fragment, job.policy
+        asked = [kept.stored for kept in flight.asked]
+        flight.stream = stream = self._start(
+            fragment.upstream,
+            job.method,
+            job.target,
+            revalidation.conditional(job.lines, asked) if asked else job.lines,
+            body=job.body,
+            timeout=policy.timeout,
+            limit=policy.concurrency,
+        )
+        stream.hinted = lambda status, headers: flight.hint(status, headers) if flight.hint is not None else None
+        self._telemetry.inflight(fragment.context, 1)
+        return stream
+
     async def _fly(self, flight: Flight) -> None:
-        fragment, stream = flight.job.route.fragment, flight.stream
-        end, label = _GIVEN_UP, ""
+        archive = self._keeping.archive
+        if flight.shared and archive is not None:
+            flight.leased = await self._leased(flight, archive)
+            if not flight.leased:
+                flight.landed.set_result(Brought())
+                self._end(flight, None)
+                return
+        self._end(flight, await self._exchange(flight, flight.stream or self._open(flight)))
+
+    def _over(self, flight: Flight) -> None:
+        """Its task has ended, or was cancelled, perhaps before it began: all that it held is given back."""
+        stream, fragment = flight.stream, flight.job.route.fragment
+        if stream is not None:
+            stream.hinted = None
+            stream.cancel()
+            self._telemetry.inflight(fragment.context, -1)
+            if flight.label:
+                self._telemetry.upstream(fragment, flight.label, stream.seconds)
+        self._end(flight, _GIVEN_UP)
+        if flight.leased and self._keeping.archive is not None:
+            self._keeping.archive.release(flight.job.key)
+
+    async def _leased(self, flight: Flight, archive: Archive) -> bool:
+        """Whether this process is the one to ask; else another one has, and what it brought is kept here now.
+
+        Who waits for another process waits for as long as that may take at most.
+        """
+        job, pause = flight.job, PAUSE[0]
+        until = flight.began + job.policy.timeout.total
+        while not await self._keeping.recall(job):
+            if await archive.lease(job.key, job.policy.timeout.total):
+                if not await self._keeping.recall(job):  # what came between the two looks
+                    return True
+                archive.release(job.key)
+                return False
+            if self._clock() >= until:
+                return True
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, PAUSE[1])
+        return False
+
+    async def _exchange(self, flight: Flight, stream: Stream) -> Failure | None:
+        """Ask, and pass on what is said; why it did not end well."""
         try:
             head = await stream.head()
-            label = str(head.status)
+            flight.label = str(head.status)
             if isinstance(head, Failure):
                 self._keeping.failed(flight.job)
-                end = head
-                return
+                return head
             if await self._keeping.changed(flight.job, head.status, head.headers):
-                self.part(fragment.context)
+                self.part(flight.job.route.context)
             flight.landed.set_result(self._land(flight, head))
             if not flight.spool.readers:
                 self._unread(flight)
-            await self._pump(flight)
-            self._end(flight, None)
+            await self._pump(flight, stream)
         except Torn as torn:
-            end, label = torn.failure, torn.failure.status
-        finally:
-            stream.cancel()
-            self._end(flight, end)
-            self._telemetry.inflight(fragment.context, -1)
-            if label:
-                self._telemetry.upstream(fragment, label, stream.seconds)
+            flight.label = torn.failure.status
+            return torn.failure
+        return None
 
-    async def _pump(self, flight: Flight) -> None:
+    async def _pump(self, flight: Flight, stream: Stream) -> None:
         spool = flight.spool
-        while piece := await flight.stream.read():
+        while piece := await stream.read():
             spool.add(piece)
             await spool.room()
         landed = flight.landed.result()

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from typing import Final
 
+from bff.gateway.archive import Archive
 from bff.gateway.proxied import Again, Came, Job, Renewed
-from bff.model import Clock, Headers, Purge, Telemetry
+from bff.model import Cache, Clock, Headers, Purge, Telemetry
 from bff.rules import forwarding, invalidation, redirects, revalidation, storing, vary
 from bff.rules.caching import Fields, fields, text
 from bff.rules.early import backoff
 from bff.rules.forwarding import Lines
-from bff.rules.freshness import worth
+from bff.rules.freshness import lifetime, worth
 from bff.rules.stored import Refused, Stored
 from bff.store.answers import Answers, Kept, answers, others
 from bff.store.memory import MemoryStore
+
+ROUNDING: Final = 0.01  # seconds by which the wall's clock and ours may differ from one look to the next
 
 
 class Keeping:
@@ -26,11 +30,13 @@ class Keeping:
         store: MemoryStore,
         telemetry: Telemetry,
         *,
+        archive: Archive | None,
         purge: Callable[[Purge], Awaitable[int]],
         clock: Clock,
         wall: Clock,
         random: Clock,
     ) -> None:
+        self.archive = archive
         self._store = store
         self._purge = purge
         self._telemetry = telemetry
@@ -52,6 +58,17 @@ class Keeping:
             return None
         found = vary.select([kept.stored for kept in entry.kept], job.request)
         return next((kept for kept in entry.kept if kept.stored is found), None)
+
+    async def recall(self, job: Job) -> bool:
+        """Take over what the second tier has, where that is fresh for longer than what is here; whether it was."""
+        if self.archive is None:
+            return False
+        began = self._clock()
+        kept, cache = await self.archive.find(job), job.policy.cache
+        here = self.selected(job)
+        if kept is None or (here is not None and _ends(kept.stored, cache) <= _ends(here.stored, cache) + ROUNDING):
+            return False
+        return self._put(job, kept, began, write=False)
 
     # --- keeping ------------------------------------------------------------------------------------------------------
 
@@ -84,12 +101,15 @@ class Keeping:
         took, version = self._clock() - began, job.route.fragment.version
         return self._put(job, Kept(stored=came.terms, body=body, tags=came.tags, took=took, version=version), began)
 
-    def _put(self, job: Job, kept: Kept, began: float, *, without: Stored | None = None) -> bool:
-        """In place of the one that its request selected, and of `without`."""
+    def _put(self, job: Job, kept: Kept, began: float, *, without: Stored | None = None, write: bool = True) -> bool:
+        """In place of the one that its request selected, and of `without`; in both tiers, if `write`."""
         selected = self.selected(job)
         before = others(self.entry(job), [selected.stored if selected is not None else None, without])
         principal = job.principal if job.private else None
-        return self._store.put(answers(job.key, job.route.fragment.name, principal, [*before, kept]), began)
+        stays = self._store.put(answers(job.key, job.route.fragment.name, principal, [*before, kept]), began)
+        if stays and write and self.archive is not None:
+            self.archive.keep(job, kept, began)
+        return stays
 
     def renew(self, job: Job, asked: Iterable[Kept], headers: Headers, began: float) -> Renewed | Again:
         """What a 304 to the gateway's own question makes of the answers that it asked about."""
@@ -150,7 +170,7 @@ class Keeping:
     async def changed(self, job: Job, status: int, headers: Headers) -> bool:
         """Forget what an unsafe request makes doubtful (RFC 9111 §4.4), and what its context says it changed (contract §3).
 
-        The first is of this process alone, as a cache's own; the second is what a context counts on everywhere.
+        The first is of this process and the second tier; the second, what a context counts on, of every process.
         """
         if job.method in invalidation.SAFE or not 200 <= status < 400:
             return False
@@ -172,7 +192,13 @@ class Keeping:
 
     def _forget(self, context: str, uris: Iterable[str]) -> None:
         for uri in uris:
+            if self.archive is not None:
+                self.archive.void(f"{context}/proxy", uri)
             self._store.purge(Purge(kind="tag", value=f"uri:{uri}", context=context), self._clock())
+
+
+def _ends(stored: Stored, cache: Cache) -> float:
+    return stored.born + lifetime(stored, cache)
 
 
 def location(job: Job, stated: str) -> str | None:

@@ -64,4 +64,8 @@ class Again(NamedTuple):
     """A 304 that fits nothing that is kept: ask without conditions."""
 
 
-Landed = Came | Renewed | Again | Failure
+class Brought(NamedTuple):
+    """Another process has brought the answer: it is kept here now."""
+
+
+Landed = Came | Renewed | Again | Brought | Failure

@@ -16,7 +16,7 @@ from bff.gateway.flights import Flight, Flights
 from bff.gateway.keeping import Keeping
 from bff.gateway.pages import send_answer
 from bff.gateway.problems import Answer, problem
-from bff.gateway.proxied import Again, Came, Job, Renewed
+from bff.gateway.proxied import Again, Brought, Came, Job, Renewed
 from bff.gateway.spool import Reader
 from bff.model import Clock, Failure, Headers, Reason, Telemetry
 from bff.rules import cachestatus, forwarding, ranges, reuse, validators, vary
@@ -86,9 +86,10 @@ class Turn:
                 return
             flight = self._flights.joinable(self._job.key) if self._joins() and turn < TRIES - 1 else None
             if flight is None:
-                await self._ask(decision, self._about(kept, decision), shared=self._joins() and not turn)
-                return
-            if await self._joined(flight, decision):
+                shared = self._joins() and turn < TRIES - 1
+                if await self._ask(decision, self._about(kept, decision), shared=shared):
+                    return
+            elif await self._joined(flight, decision):
                 return
 
     def _look(self) -> tuple[Kept | None, Stored | None, Reuse]:
@@ -199,10 +200,11 @@ class Turn:
             each for each in others(self._keeping.entry(job), []) if each.version == version and each.stored.etag
         )
 
-    async def _ask(self, decision: Reuse, about: tuple[Kept, ...], *, shared: bool) -> None:
+    async def _ask(self, decision: Reuse, about: tuple[Kept, ...], *, shared: bool) -> bool:
+        """Ask the context, and answer; False where another process has brought the answer into the store."""
         flight = self._flights.start(self._job, about, shared=shared)
         reader = flight.spool.reader()
-        flight.stream.hinted = lambda status, headers: self._coming.hint(status, forwarding.answer(headers))
+        flight.hint = lambda status, headers: self._coming.hint(status, forwarding.answer(headers))
         self._coming.hand_on(flight.stream if self._job.body is not None else None)
         try:
             landed = await asyncio.shield(flight.landed)
@@ -215,8 +217,11 @@ class Turn:
                     await self._failed(landed, self._keeping.selected(self._job), decision)
                 case Came():
                     await self._came(landed, flight, reader, decision)
+                case Brought():
+                    return False
         finally:
             reader.leave()
+        return True
 
     async def _renewed(self, landed: Renewed, decision: Reuse) -> None:
         """The kept answer, which still holds."""

@@ -11,6 +11,7 @@ from random import random
 from typing import TYPE_CHECKING
 
 from bff.config.settings import Settings
+from bff.gateway.archive import Archive
 from bff.gateway.assets import REFRESH, Shelf
 from bff.gateway.flights import Flights
 from bff.gateway.invalidation import Invalidation, invalidate
@@ -38,6 +39,7 @@ from bff.store.open import open_tier
 from bff.store.tier import Tier
 from bff.timer import Timer
 from bff.upstream.client import Client
+from bff.upstream.guarded import Guarded
 from bff.upstream.sources import known
 from bff.upstream.sources.content import Kit
 from bff.upstream.stream import Streams
@@ -51,7 +53,7 @@ class Running:
     """What lives while the application does, on its loop."""
 
     timer: Timer
-    fetch: Fetch
+    fetch: Guarded
     client: Client
     store: MemoryStore
     tier: Tier | None
@@ -73,7 +75,7 @@ def wire(gateway: Gateway) -> Running:
     """Make what serves requests, on the running loop."""
     settings, timer = gateway.settings, Timer(asyncio.get_running_loop())
     client = _client(settings, timer, local=gateway.dev)
-    fetch: Fetch = gateway.given or client
+    fetch = Guarded(gateway.given or client, asyncio.get_running_loop(), timer, counts=gateway.telemetry)
     store = MemoryStore(settings.memory, gateway.telemetry.evicted)
     tier = open_tier(settings.store, failed=gateway.telemetry.failed, tell=gateway.log.event)
     checker = Checker()
@@ -118,7 +120,9 @@ def wire(gateway: Gateway) -> Running:
         pages=pages,
         posts=posts,
         tasks=_tasks(gateway, underway, fetch, client, pages),
-        proxy=_proxy(gateway, client, store, underway, invalidation.changes.purge),
+        proxy=_proxy(
+            gateway, client=client, store=store, tier=tier, underway=underway, purge=invalidation.changes.purge
+        ),
         assets=shelf(gateway, fetch),
         changes=changes,
         invalidation=invalidation,
@@ -150,14 +154,17 @@ def _pages(gateway: Gateway, resolver: Resolver, timer: Timer) -> Pages:
 
 def _proxy(
     gateway: Gateway,
+    *,
     client: Client,
     store: MemoryStore,
+    tier: Tier | None,
     underway: Underway,
     purge: Callable[[Purge], Awaitable[int]],
 ) -> Proxy:
     """What answers proxy routes, over the registrations as they are now."""
     telemetry, clock = gateway.telemetry, time.monotonic
-    keeping = Keeping(store, telemetry, purge=purge, clock=clock, wall=time.time, random=random)
+    archive = None if tier is None else Archive(tier, clock=clock, wall=time.time)
+    keeping = Keeping(store, telemetry, archive=archive, purge=purge, clock=clock, wall=time.time, random=random)
 
     def task_url(job: Job, stated: str) -> str | None:
         route, principal = job.route, job.principal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,7 +53,8 @@ class Upstream:
     async def __call__(self, peer: back.Peer) -> None:
         while head := await peer.head():
             asked = parsed(head)
-            asked.body = await peer.reader.readexactly(int(asked.headers.get("content-length", "0")))
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                asked.body = await peer.reader.readexactly(int(asked.headers.get("content-length", "0")))
             self.asked.append(asked)
             await self.gate.wait()
             await peer.send(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
@@ -112,10 +114,17 @@ async def site(
         shop.mkdir(parents=True, exist_ok=True)
         (shop / "context.yaml").write_text(f"owner: team-shop\nupstream: http://{fake.upstream.authority}\n{rest}")
         (folder / "bff.yaml").write_text(f"watch: false\n{settings}")
-        read, _ = read_settings(folder / "bff.yaml", env={})
-        registry = Registry(read, {}, config=folder / "bff.yaml")
-        world = registry.load()
-        assert not [finding for finding in world.findings if finding.severity == "error"], world.findings
-        gateway = make(read, registry, log=Log(write=lambda _: None))
-        async with gateway.started() as running, front.serving(gateway, **limits) as server:
-            yield Site(gateway, running, server, fake)
+        async with beside(folder, fake, **limits) as made:
+            yield made
+
+
+@asynccontextmanager
+async def beside(folder: Path, fake: back.Fake, **limits: Any) -> AsyncIterator[Site]:
+    """A gateway of the registrations and settings in a folder: the first, or another one."""
+    read, _ = read_settings(folder / "bff.yaml", env={})
+    registry = Registry(read, {}, config=folder / "bff.yaml")
+    world = registry.load()
+    assert not [finding for finding in world.findings if finding.severity == "error"], world.findings
+    gateway = make(read, registry, log=Log(write=lambda _: None))
+    async with gateway.started() as running, front.serving(gateway, **limits) as server:
+        yield Site(gateway, running, server, fake)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from bff.gateway.arrivals import body
@@ -517,6 +518,41 @@ async def test_a_client_that_goes_ends_the_exchange(tmp_path: Path) -> None:
         await until(lambda: not shop.server.server.shared.cycles)
         assert [s.active for s in shop.running.client.stats().values()] == [0]
         assert not shop.running.proxy._ground.flights._all
+
+
+async def test_on_another_server_the_clients_going_is_asked_for(tmp_path: Path) -> None:
+    upstream = Upstream([said(b"taken", cache_control="no-store")])
+    async with site(tmp_path, upstream) as shop:
+        transport = httpx2.ASGITransport(shop.gateway)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://shop.example") as client:
+            assert (await client.get("/shop/api/x")).text == "taken"
+            assert (await client.post("/shop/api/x", content=b"abc")).text == "taken"
+        assert upstream.asked[1].body == b"abc"
+        upstream.gate.clear()
+        for body, length in ((b"", b"0"), (b"ab", b"9")):
+            went = asyncio.Event()
+            messages: list[dict[str, object]] = [{"type": "http.request", "body": body, "more_body": bool(body)}]
+
+            async def receive(
+                messages: list[dict[str, object]] = messages, went: asyncio.Event = went
+            ) -> dict[str, object]:
+                if not messages:
+                    await went.wait()
+                    return {"type": "http.disconnect"}
+                return messages.pop(0)
+
+            async def send(_: object) -> None:
+                raise AssertionError("nobody is there")
+
+            scope = {
+                "type": "http", "method": "POST", "path": "/shop/api/x", "raw_path": b"/shop/api/x", "query_string": b"",
+                "headers": [(b"host", b"shop.example"), (b"content-length", length)], "client": ("127.0.0.1", 1), "scheme": "http",
+            }  # fmt: skip
+            asking = asyncio.ensure_future(shop.gateway(scope, receive, send))
+            await until(lambda: shop.running.proxy._ground.flights._all)
+            went.set()
+            await asking
+            await until(lambda: not shop.running.proxy._ground.flights._all)
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

@@ -107,6 +107,25 @@ async def test_the_head_of_a_head_request_ends_its_answer() -> None:
         assert len(fake.peers) == 1
 
 
+async def test_a_body_where_none_may_be_is_nobodys() -> None:
+    async with serving(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")) as fake, connecting() as client:
+        for _ in range(2):
+            stream = start(client, fake, "HEAD")
+            await headed(stream)
+            assert await whole(stream) == b""
+        assert len(fake.peers) == 2
+
+
+async def test_a_head_may_come_with_more_than_a_heads_worth_of_body() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200000
+    async with serving(answering(answer)) as fake, connecting() as client:
+        for _ in range(2):
+            stream = start(client, fake)
+            await headed(stream)
+            assert await whole(stream) == b"x" * 200000
+        assert len(fake.peers) == 1
+
+
 async def test_a_body_until_the_end_of_the_connection() -> None:
     async def script(peer: Peer) -> None:
         await peer.head()

@@ -1,0 +1,130 @@
+"""Proxy routes with a second tier: two gateways with one store, counted at the upstream they share."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bff.model import Purge
+from bff.store.record import Record
+from tests.gateway.proxies import ROUTE, Site, Upstream, beside, said, site
+from tests.upstream.wire import until
+
+pytestmark = pytest.mark.anyio
+
+STORE = "store: sqlite:///store.sqlite\n"
+
+
+async def written(shop: Site) -> None:
+    """All that is to be in the second tier is there."""
+    archive = shop.running.proxy._ground.keeping.archive
+    assert archive is not None
+    await until(lambda: not archive._others and not shop.running.proxy._ground.flights._all)
+
+
+async def test_what_one_process_has_kept_another_gives(tmp_path: Path) -> None:
+    one = said(b"one", cache_control="max-age=60", etag='"1"', vary="accept-language", cache_tag="k")
+    upstream = Upstream([one, said(b"two", cache_control="max-age=60")])
+    async with site(tmp_path, upstream, settings=STORE) as shop, beside(tmp_path, shop.fake) as other:
+        await shop.ask(headers={"Accept-Language": "de"})
+        await written(shop)
+        answer = await other.ask(headers={"Accept-Language": "de"})
+        assert (answer.body, answer.headers["etag"]) == (b"one", '"1"')
+        assert "hit" in answer.headers["cache-status"]
+        assert "bff-selected" not in answer.headers
+        assert (await other.ask(headers={"Accept-Language": "en"})).body == b"two"
+        await written(other)
+        assert await other.running.invalidation.changes.purge(Purge(kind="tag", value="k")) == 1
+    assert len(upstream.asked) == 2
+
+
+async def test_a_restart_keeps_what_was_kept(tmp_path: Path) -> None:
+    upstream = Upstream([said(b"", "301 Moved Permanently", location="/shop/api/y", cache_control="max-age=60")])
+    async with site(tmp_path, upstream, settings=STORE) as shop:
+        await shop.ask()
+        async with beside(tmp_path, shop.fake) as again:
+            answer = await again.ask()
+            assert (answer.status, answer.headers["location"]) == (301, "/shop/api/y")
+    assert len(upstream.asked) == 1
+
+
+async def test_two_processes_on_a_cold_entry_make_one_request(tmp_path: Path) -> None:
+    upstream = Upstream([said(b"shared", cache_control="max-age=60")])
+    async with site(tmp_path, upstream, settings=STORE) as shop, beside(tmp_path, shop.fake) as other:
+        upstream.gate.clear()
+        first = [asyncio.ensure_future(shop.ask()) for _ in range(5)]
+        await until(lambda: upstream.asked)
+        second = [asyncio.ensure_future(other.ask()) for _ in range(5)]
+        await until(lambda: len(other.server.server.shared.cycles) == 5)
+        upstream.gate.set()
+        assert {(await each).body for each in [*first, *second]} == {b"shared"}
+    assert len(upstream.asked) == 1
+
+
+async def test_who_waits_for_another_process_asks_once_that_has_given_up(tmp_path: Path) -> None:
+    upstream = Upstream([said(cache_control="no-store")])
+    async with site(tmp_path, upstream, settings=STORE) as shop, beside(tmp_path, shop.fake) as other:
+        upstream.gate.clear()
+        first = asyncio.ensure_future(shop.ask())
+        await until(lambda: upstream.asked)
+        second = asyncio.ensure_future(other.ask())
+        await until(lambda: other.server.server.shared.cycles)
+        upstream.gate.set()
+        assert (await first).status == (await second).status == 200
+    assert len(upstream.asked) == 2
+
+
+async def test_what_a_change_makes_doubtful_is_forgotten_in_both_tiers(tmp_path: Path) -> None:
+    upstream = Upstream([said(b"old", cache_control="max-age=60"), said(b""), said(b"new", cache_control="max-age=60")])
+    async with site(tmp_path, upstream, settings=STORE) as shop, beside(tmp_path, shop.fake) as other:
+        await shop.ask()
+        await written(shop)
+        await shop.ask(method="POST")
+        await written(shop)
+        assert (await other.ask()).body == b"new"
+        await written(other)
+        assert (await shop.ask()).body == b"new", "and what came after it is there"
+    assert len(upstream.asked) == 3
+
+
+async def test_a_renewed_answer_is_renewed_for_all(tmp_path: Path) -> None:
+    upstream = Upstream(
+        [
+            said(b"one", cache_control="max-age=0", etag='"1"'),
+            said(b"", "304 Not Modified", etag='"1"', cache_control="max-age=60", content_length=""),
+        ]
+    )
+    async with site(tmp_path, upstream, settings=STORE) as shop, beside(tmp_path, shop.fake) as other:
+        await shop.ask()
+        await written(shop)
+        assert (await other.ask()).body == b"one"
+        await written(other)
+        assert (await shop.ask()).body == b"one"
+    assert len(upstream.asked) == 2
+
+
+async def test_what_is_in_the_store_leads_no_further_than_the_registration_allows(tmp_path: Path) -> None:
+    upstream = Upstream([said(b"own", cache_control="max-age=60")])
+    async with site(tmp_path, upstream, settings=STORE) as shop:
+        assert shop.running.tier is not None
+        key = "shop/proxy?GET http://shop.example/shop/api/x"
+        evil = Record(
+            key=key, fragment="shop/proxy", version="", status=301, born=2e9, body=b"",
+            headers=((b"location", b"https://evil.example/"), (b"cache-control", b"max-age=60"), (b"bff-selected", b"")),
+        )  # fmt: skip
+        await shop.running.tier.put(evil, keep=60, began=1e12)
+        assert (await shop.ask()).body == b"own"
+
+
+async def test_private_answers_stay_private_in_the_store(tmp_path: Path) -> None:
+    private = ROUTE.replace("methods", "forward: {principal: x-user}, methods")
+    trusting = "trusted_proxies: [127.0.0.1]\nidentity: {header: {name: x-forwarded-user}}\n"
+    upstream = Upstream([said(b"ada", cache_control="max-age=60"), said(b"bob", cache_control="max-age=60")])
+    async with site(tmp_path, upstream, private, STORE + trusting) as shop, beside(tmp_path, shop.fake) as other:
+        assert (await shop.ask(headers={"X-Forwarded-User": "ada"})).body == b"ada"
+        await written(shop)
+        assert (await other.ask(headers={"X-Forwarded-User": "bob"})).body == b"bob"
+        assert (await other.ask(headers={"X-Forwarded-User": "ada"})).body == b"ada"
+    assert len(upstream.asked) == 2
