@@ -259,7 +259,7 @@ addEventListener("input", (event) => touched.add(event.target), true);
 addEventListener("click", (event) => {
   const slot = event.target.closest("bff-fragment");
   const more = slot?.matches("[more]") && event.target.closest("a[rel=next]");
-  if (event.defaultPrevented || !(more || slot?.matches("[load=click][state=pending]"))) return;
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || !(more || slot?.matches("[load=click][state=pending]"))) return;
   event.preventDefault();
   if (more) slot.more();
   else if (!slot.ariaBusy) slot.load();
