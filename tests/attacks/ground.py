@@ -19,6 +19,7 @@ from bff.gateway.app import Gateway
 from bff.gateway.logs import Log
 from bff.gateway.process import make
 from bff.gateway.wiring import Running
+from bff.model import Purge
 from bff.registry import Registry
 from tests.fakes import PATIENCE
 from tests.gateway import wire as front
@@ -58,11 +59,24 @@ class Context:
     async def __call__(self, peer: back.Peer) -> None:
         while head := await peer.head():
             asked = parsed(head)
-            asked.body = await peer.reader.readexactly(int(asked.headers.get("content-length", "0")))
+            asked.body = await _body(peer, asked)
             self.asked.append(asked)
             await self.gate.wait()
             answer = self.answers.get(asked.target.partition("?")[0], said(b"no", "404 Not Found"))
             await peer.send(answer(asked) if callable(answer) else answer)
+
+
+async def _body(peer: back.Peer, asked: Asked) -> bytes:
+    """A body as plain as the gateway sends it: chunks without extensions, no trailers."""
+    if "transfer-encoding" not in asked.headers:
+        return await peer.reader.readexactly(int(asked.headers.get("content-length", "0")))
+    assert asked.headers["transfer-encoding"] == "chunked"
+    assert "content-length" not in asked.headers
+    body = b""
+    while size := int(await peer.reader.readuntil(b"\r\n"), 16):
+        body += (await peer.reader.readexactly(size + 2))[:-2]
+    assert await peer.reader.readexactly(2) == b"\r\n"
+    return body
 
 
 @dataclass
@@ -95,6 +109,14 @@ class Ground:
         """A page's text; header names with "_" for "-"."""
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         return (await self.ask(target, headers={"Accept": "text/html"} | named)).body.decode()
+
+    async def renewed(self) -> Ground:
+        """Itself as it was at the beginning: nothing asked, nothing kept."""
+        self.context.asked.clear()
+        self.context.answers.clear()
+        self.context.html("/card", "<p>card</p>")
+        await self.running.invalidation.changes.purge(Purge(kind="all"))
+        return self
 
     def lines(self) -> list[str]:
         """All that was logged."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.attacks.ground import KEEP, ground, registration
+from tests.attacks.ground import KEEP, Ground, ground, registration
 from tests.gateway.proxies import said
 
 pytestmark = pytest.mark.anyio
@@ -18,18 +19,25 @@ SUFFIXES = [
 OWN = {"principal": "x-user"}
 
 
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
+    """One gateway for all tests that begin with `renewed`."""
+    async with ground(tmp_path_factory.mktemp("site"), registration(forward=OWN)) as here:
+        yield here
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
-async def test_a_page_is_private_whatever_its_url_looks_like(tmp_path: Path, suffix: str) -> None:
-    async with ground(tmp_path, registration(forward=OWN)) as here:
-        here.context.answers["/card"] = lambda asked: said(
-            f"<p>secret of {asked.headers.get('x-user')}</p>".encode(), content_type="text/html", cache_control=KEEP
-        )
-        victim = await here.ask(f"/page{suffix}", headers={"Accept": "text/html", "X-Forwarded-User": "ann"})
-        assert victim.status in (200, 400, 404)
-        assert victim.headers["cache-control"] in ("private, no-cache", "no-store")
-        assert "etag" not in victim.headers
-        attacker = await here.ask(f"/page{suffix}", headers={"Accept": "text/html"})
-        assert b"secret of ann" not in attacker.body
+async def test_a_page_is_private_whatever_its_url_looks_like(site: Ground, suffix: str) -> None:
+    here = await site.renewed()
+    here.context.answers["/card"] = lambda asked: said(
+        f"<p>secret of {asked.headers.get('x-user')}</p>".encode(), content_type="text/html", cache_control=KEEP
+    )
+    victim = await here.ask(f"/page{suffix}", headers={"Accept": "text/html", "X-Forwarded-User": "ann"})
+    assert victim.status in (200, 400, 404)
+    assert victim.headers["cache-control"] in ("private, no-cache", "no-store")
+    assert "etag" not in victim.headers
+    attacker = await here.ask(f"/page{suffix}", headers={"Accept": "text/html"})
+    assert b"secret of ann" not in attacker.body
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if not suffix.startswith(("?", "/", "//"))])
