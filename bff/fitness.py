@@ -16,7 +16,6 @@ from bff.model import Context, Page, Upstream
 from bff.registry import World
 from bff.units import show_duration
 
-INACTIVE_POLICY: Final = ("retry.", "hedge.", "breaker.")
 LONG: Final = 2.0  # seconds; the contract's default deadline, beyond which readers leave
 
 
@@ -24,7 +23,7 @@ def rules(world: World, ceilings: Mapping[str, object]) -> Iterator[Finding]:
     """Findings of all rules, in the order of pages and contexts."""
     for linked in explain.slots(world, ceilings):
         yield from _budget(world, linked)
-        yield from _inactive(world, linked)
+        yield from _window(world, linked)
         yield from _click(world, linked)
         yield from _task(world, linked)
     for page in world.pages.values():
@@ -47,16 +46,16 @@ def _budget(world: World, linked: explain.Linked) -> Iterator[Finding]:
         )
 
 
-def _inactive(world: World, linked: explain.Linked) -> Iterator[Finding]:
-    """What a slot may say already, and no machinery of this version heeds."""
+def _window(world: World, linked: explain.Linked) -> Iterator[Finding]:
+    """A fragment has one breaker, which counts over one window."""
     slot = linked.slot
-    for name in (key for key in slot.policy if key.startswith(INACTIVE_POLICY)):
+    if "breaker.window" in slot.policy:
         yield _finding(
             linked.page,
             world.places[f"shell:{linked.page.name}:{slot.index}"],
-            code="not-yet-active",
-            message=f"{name} on a slot of {slot.fragment} is not yet active",
-            remedy="it is checked, and has no effect",
+            code="no-effect",
+            message=f"breaker.window on a slot of {slot.fragment} has no effect: the fragment's breaker has one window",
+            remedy="write it into the fragment's policy",
             severity="note",
         )
 

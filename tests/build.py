@@ -140,6 +140,9 @@ class VirtualLoop:
         heapq.heappush(self._heap, (self.now + delay, next(self._ids), handle))
         return handle
 
+    def call_soon(self, call: Callable[[], None]) -> VirtualHandle:
+        return self.call_later(0.0, call)
+
     def advance(self, seconds: float) -> None:
         """Let time pass, running what becomes due in its order."""
         until = self.now + seconds

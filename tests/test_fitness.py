@@ -86,14 +86,14 @@ def test_defaults_are_fit() -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"refresh": "30s", "live": True, "more": "click", "load": "visible"}, []),
-        ({"policy": {"retry.extra": "0", "timeout.total": "1s"}}, ["retry.extra"]),
+        ({"policy": {"retry.extra": "0", "breaker.open": "1s"}, "refresh": "30s"}, []),
+        ({"policy": {"breaker.window": "5s", "timeout.total": "1s"}}, ["breaker.window"]),
     ],
 )
 def test_what_a_slot_says_in_vain_is_told(more: dict[str, Any], said: list[str]) -> None:
     lines = slot("shop/lines", **more)
     notes = found(world(built("shop", fragment("shop/lines"), page("shop/cart", lines))))
-    assert [(each.code, each.severity) for each in notes] == [("not-yet-active", "note")] * len(said)
+    assert [(each.code, each.severity) for each in notes] == [("no-effect", "note")] * len(said)
     assert [each.message.partition(" on a slot")[0] for each in notes] == said
 
 

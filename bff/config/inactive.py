@@ -27,16 +27,8 @@ class Row:
 
 _POLICY: Final = ("retry.*", "hedge.*", "breaker.*")
 
-CONTEXT: Final = (
-    *(Row(f"{place}/{key}") for place in ("policy", "fragments/*/policy", "proxy/*/policy") for key in _POLICY),
-)
-OPERATOR: Final = (
-    *(
-        Row(f"{place}/{key}")
-        for place in ("policy", "overrides/contexts/*", "overrides/fragments/*")
-        for key in _POLICY
-    ),
-)
+CONTEXT: Final = (*(Row(f"proxy/*/policy/{key}") for key in _POLICY),)
+OPERATOR: Final[tuple[Row, ...]] = ()
 
 
 def inactive(section: Section, table: tuple[Row, ...], places: Places) -> list[Finding]:

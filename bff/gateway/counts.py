@@ -68,13 +68,15 @@ class FragmentCounts:
 
 
 class ContextCounts:
-    """One context: its answers by status, and what is under way."""
+    """One context: its answers by status, what is under way, and what was asked a second time."""
 
-    __slots__ = ("inflight", "statuses")
+    __slots__ = ("hedges", "inflight", "retries", "statuses")
 
     def __init__(self) -> None:
         self.statuses: dict[str, int] = {}
         self.inflight = 0
+        self.retries = 0
+        self.hedges = {"true": 0, "false": 0}  # by whether they answered first
 
 
 class EventCounts:

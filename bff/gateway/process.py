@@ -168,9 +168,14 @@ def make(
         streams=lambda: drain.streams,
         entries=lambda: gateway.running.store.entries if gateway.running else 0,
         bytes=lambda: gateway.running.store.bytes if gateway.running else 0,
+        breakers=lambda: _breakers(gateway),
         contexts=lambda: _contexts(registry.world),
     )
     return gateway
+
+
+def _breakers(gateway: Gateway) -> list[tuple[str, int]]:
+    return [(live.fragment, live.state.value) for live in gateway.running.fetch.states()] if gateway.running else []
 
 
 def _contexts(world: World) -> list[tuple[str, str, bool]]:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from bff.gateway.counts import LAGS, ContextCounts, EventCounts, FragmentCounts, Histogram, PageCounts
+from bff.rules.limits.breaker import State
 from bff.rules.overload import BEAT
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Gauges:
     streams: Callable[[], int] = lambda: 0
     entries: Callable[[], int] = lambda: 0
     bytes: Callable[[], int] = lambda: 0
+    breakers: Callable[[], Iterable[tuple[str, int]]] = lambda: ()
+    """(fragment, 0 closed, 1 half-open or 2 open)"""
     contexts: Callable[[], Iterable[tuple[str, str, bool]]] = lambda: ()
     """(context, owner, whether its last load or reload succeeded)"""
 
@@ -121,6 +124,19 @@ class Counters:
 
     def event_lag(self, seconds: float) -> None:
         self._events.lag.observe(seconds)
+
+    # --- upstream.tries.Counts ----------------------------------------------------------------------------------------
+
+    def retried(self, context: str) -> None:
+        self._context(context).retries += 1
+
+    def hedged(self, context: str, *, won: bool) -> None:
+        self._context(context).hedges["true" if won else "false"] += 1
+
+    def breaker(self, fragment: str, state: State, why: str) -> None:
+        if self._log is not None:
+            level = "info" if state is State.CLOSED else "warning"
+            self._log.event("breaker", level=level, fragment=fragment, state=state.word, why=why)
 
     def _fragment(self, name: str) -> FragmentCounts:
         counts = self._fragments.get(name)
@@ -221,6 +237,10 @@ class Counters:
             "bff_upstream_requests", "Exchanges by how they ended.", labels=["context", "status"]
         )
         inflight = GaugeMetricFamily("bff_upstream_inflight", "Exchanges under way.", labels=["context"])
+        retries = CounterMetricFamily("bff_retries", "Second tries after one that failed.", labels=["context"])
+        hedges = CounterMetricFamily(
+            "bff_hedges", "Second tries beside a slow one, by whether they answered first.", labels=["context", "won"]
+        )
         loaded = GaugeMetricFamily(
             "bff_config_last_reload_successful",
             "1 where the last load of a registration succeeded.",
@@ -229,12 +249,20 @@ class Counters:
         info = GaugeMetricFamily("bff_context_info", "Who owns a context.", labels=["context", "owner"])
         for name, counts in self._contexts.items():
             inflight.add_metric([name], counts.inflight)
+            retries.add_metric([name], counts.retries)
+            for won, count in counts.hedges.items():
+                hedges.add_metric([name, won], count)
             for status, count in counts.statuses.items():
                 requests.add_metric([name, status], count)
         for context, owner, successful in self.gauges.contexts():
             loaded.add_metric([context], int(successful))
             info.add_metric([context, owner], 1)
-        yield from (requests, inflight, loaded, info)
+        breakers = GaugeMetricFamily(
+            "bff_breaker_state", "0 closed, 1 half-open, 2 open: the context is not asked.", labels=["fragment"]
+        )
+        for fragment, state in self.gauges.breakers():
+            breakers.add_metric([fragment], state)
+        yield from (requests, inflight, retries, hedges, breakers, loaded, info)
 
     def _store_metrics(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("bff_cache_entries", "Entries in the store's first tier.", self.gauges.entries())

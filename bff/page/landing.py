@@ -79,7 +79,7 @@ class Landing:
         fragment = flight.call.fragment
         self._telemetry.upstream(fragment, str(answer.status), answer.timing.total)
         if isinstance(answer, Failure):
-            self.failed(flight, answer.reason, answer.detail, answer.timing)
+            self.failed(flight, answer.reason, answer.detail, answer.timing, retry_after=answer.retry_after)
             return
         found, primary = fields(answer.headers), flight.call.primary
         match serve.classify(answer.status, conditional=flight.entry is not None):
@@ -229,7 +229,16 @@ class Landing:
             self._desk.end(wait, results.revalidated(wait.call, entry, reply, began=wait.began, now=now))
         self.over(flight)
 
-    def failed(self, flight: Flight, reason: Reason, detail: str, timing: Timing, status: int | None = None) -> None:
+    def failed(
+        self,
+        flight: Flight,
+        reason: Reason,
+        detail: str,
+        timing: Timing,
+        status: int | None = None,
+        *,
+        retry_after: int | None = None,
+    ) -> None:
         """An error: it never replaces a good entry; every waiter goes down its own chain."""
         entry = flight.entry
         if flight.reserve is not None and flight.reserve.stale_at == -inf:
@@ -241,6 +250,8 @@ class Landing:
             wait.let_go()
             fall = self._desk.fall
             result = fall(wait.call, reason, flight.reserve, wait.began, detail, timing=timing, status=status)
+            if retry_after is not None and result.retry_after is not None:
+                result.retry_after = retry_after
             self._desk.end(wait, result)
         self.over(flight)
 

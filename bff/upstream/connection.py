@@ -284,8 +284,12 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, listener: Listener, reason: Reason, detail: str) -> None:
         self.close()
+        if self._raw:
+            listener.began()
         listener.failed(reason, detail)
 
     def _lose(self, listener: Listener, detail: str) -> None:
         self.close()
+        if self._raw:
+            listener.began()
         listener.lost(self, detail, seen=self._raw > 0)

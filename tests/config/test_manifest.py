@@ -360,12 +360,9 @@ def test_a_rest_is_another_route_than_a_segment(tmp_path: Path, page: str, taken
 
 
 def test_what_has_no_effect_yet_is_noted(tmp_path: Path) -> None:
-    manifest = good(tmp_path, EXAMPLE.replace("state: on", "retry: {extra: 0}, cache: {pull: off}"))
-    notes = not_yet_active(manifest)
-    assert {n.severity for n in notes} == {"note"}
-    assert {(n.context, n.owner) for n in notes} == {("discovery", "team-discovery")}
-    assert (13, 40, "policy.retry.extra is not yet active") in [(n.line, n.column, n.message) for n in notes]
-    assert not any("pull" in n.message for n in notes)  # it is what holds anyway
+    route = "proxy: [{path: '/p/{rest:path}', to: '/{rest}', policy: {retry: {extra: 0}, hedge: {after: off}}}]"
+    notes = not_yet_active(good(tmp_path, BASE + route))
+    assert [(n.message, n.severity) for n in notes] == [("proxy.0.policy.retry.extra is not yet active", "note")]
 
 
 def test_a_plain_registration_has_no_notes(tmp_path: Path) -> None:

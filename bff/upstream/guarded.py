@@ -1,0 +1,153 @@
+"""What stands between fragments and the client, so that no context is asked more than does it good, nor less than it can bear.
+
+A `Fetch` over another. Owns each fragment's breaker, each context's budgets and throttle, and who may go at all; what
+becomes of those that go is `tries`. An ask that names no fragment passes as it is.
+
+The way of a first try that ends well is written for speed: one object, no timer, three counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from random import random
+from typing import NamedTuple
+
+from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Reason, Reply, Timeout
+from bff.rules.limits.breaker import CLOSED, State
+from bff.timer import Timer
+from bff.upstream.tries import Counts, Guard, Shared, Tries
+
+
+class Live(NamedTuple):
+    """How one fragment is guarded at this moment."""
+
+    fragment: str
+    context: str
+    state: State
+    left: float  # seconds until a probe may go
+    why: str  # the breaker opened last; "" while it never did
+    requests: int  # in the breaker's window
+    failures: int
+    retries: tuple[int, int]  # of its context: (requests, retries) in the budget's window
+    hedges: tuple[int, int]
+    spared: float  # the share of its context's optional requests that is left out
+
+
+class Guarded:
+    """Implements `model.Fetch` over another; belongs to one loop."""
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        loop: asyncio.AbstractEventLoop,
+        timer: Timer,
+        *,
+        counts: Counts,
+        wall: Clock = time.time,
+        chance: Callable[[], float] = random,
+    ) -> None:
+        self.fetch = fetch
+        self.now = loop.time
+        self.timer = timer
+        self.counts = counts
+        self.wall = wall
+        self.chance = chance
+        self._loop = loop
+        self._guards: dict[str, Guard] = {}
+        self._shared: dict[str, Shared] = {}
+
+    def __call__(
+        self,
+        ask: Ask,
+        *,
+        timeout: Timeout,
+        max_body: int,
+        limit: int,
+        optional: bool,
+        done: Callable[[Reply | Failure], None],
+    ) -> Exchange:
+        fragment, policy = ask.fragment, ask.policy
+        if fragment is None or policy is None:
+            return self.fetch(ask, timeout=timeout, max_body=max_body, limit=limit, optional=optional, done=done)
+        guard = self._guards.get(fragment.name) or self._meet(fragment)
+        if guard.fragment is not fragment:
+            guard.adopt(fragment)
+        now, probe = self.now(), False
+        if guard.circuit.state is not CLOSED:
+            probe = guard.circuit.probe(now)
+            self.tell(guard)
+            if not probe:
+                left = guard.circuit.left(now)
+                return self._refuse(done, f"the breaker is open ({guard.circuit.why})", left)
+        elif optional and now < guard.shared.throttle.until and guard.shared.throttle.spares(now, self.chance()):
+            self.counts.shed("throttle")
+            return self._refuse(done, f"{fragment.context} answers few of its requests; some are left out", 0.0)
+        guard.shared.retries.asked(now)
+        tries = Tries(
+            self, guard, ask, policy, now, timeout=timeout, max_body=max_body, limit=limit, optional=optional, done=done
+        )
+        if probe:
+            tries.probe = True
+        tries.go()
+        return tries
+
+    def states(self) -> Iterator[Live]:
+        """Every fragment that was ever asked for."""
+        now = self.now()
+        for name, guard in self._guards.items():
+            circuit, shared = guard.circuit, guard.shared
+            requests, failures = circuit.tally.sums(now)
+            yield Live(
+                fragment=name,
+                context=guard.fragment.context,
+                state=circuit.at(now),
+                left=circuit.left(now),
+                why=circuit.why,
+                requests=requests,
+                failures=failures,
+                retries=shared.retries.tally.sums(now),
+                hedges=shared.hedges.tally.sums(now),
+                spared=shared.throttle.share(now),
+            )
+
+    def tell(self, guard: Guard) -> None:
+        """Say that a breaker's state has changed, where it has."""
+        circuit = guard.circuit
+        if circuit.state is not guard.told:
+            guard.told = circuit.state
+            self.counts.breaker(guard.fragment.name, circuit.state, circuit.why)
+
+    def _meet(self, fragment: Fragment) -> Guard:
+        shared = self._shared.get(fragment.context)
+        if shared is None:
+            shared = self._shared[fragment.context] = Shared()
+        guard = self._guards[fragment.name] = Guard(fragment, shared)
+        return guard
+
+    def _refuse(self, done: Callable[[Reply | Failure], None], detail: str, left: float) -> Exchange:
+        pause = max(1, int(-(-left // 1)))
+        return Refusal(self._loop, done, Failure(Reason.BREAKER, "refused", detail, retry_after=pause))
+
+
+class Refusal:
+    """An exchange that never starts."""
+
+    __slots__ = ("_done", "_failure", "_handle")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, done: Callable[[Reply | Failure], None], failure: Failure
+    ) -> None:
+        self._done = done
+        self._failure = failure
+        self._handle: asyncio.Handle | None = loop.call_soon(self._tell)
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _tell(self) -> None:
+        self._handle = None
+        self._done(self._failure)
