@@ -308,19 +308,27 @@ def _note(file: Path, code: str, message: str, remedy: str, *, severity: Any = "
     return Finding(file=str(file), line=1, column=1, code=code, message=message, remedy=remedy, severity=severity)
 
 
-def _files(folder: Path) -> Iterator[tuple[str, int, int, int]]:
-    """Every file under `folder` that a registration may use, with what changes when its content does."""
+def _files(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[tuple[str, int, int, int]]:
+    """Every file under `folder` that a registration may use, with what changes when its content does.
+
+    Links are followed, but into each folder once: one that leads back to where it stands would have no end.
+    """
+    seen = set() if seen is None else seen
     try:
+        stat = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return
+    if (stat.st_dev, stat.st_ino) in seen:
+        return
+    seen.add((stat.st_dev, stat.st_ino))
     for entry in entries:
         if entry.name.startswith(".") or entry.name in _SKIPPED or entry.name.endswith((".py", ".pyc")):
             continue
-        if entry.is_dir():
-            yield from _files(Path(entry.path))
-            continue
         try:
+            if entry.is_dir():
+                yield from _files(Path(entry.path), seen)
+                continue
             stat = entry.stat()
         except OSError:  # gone meanwhile, or a link to nowhere
             continue

@@ -15,7 +15,7 @@ from bff import registry as module
 from bff.config.options import Settings
 from bff.config.settings import read_settings
 from bff.errors import Finding
-from bff.registry import NONE, Registry, World
+from bff.registry import NONE, Registry, World, _files
 from bff.rules.overrides import Layers
 from tests.folders import SHELL, context, shop, slot, write
 
@@ -390,3 +390,15 @@ async def _warned(caplog: pytest.LogCaptureFixture) -> None:
     with anyio.fail_after(10):
         while "cannot watch" not in caplog.text:
             await anyio.lowlevel.checkpoint()
+
+
+def test_a_folder_that_holds_itself_is_read_once_and_harms_no_other(tmp_path: Path) -> None:
+    shop(tmp_path)
+    context(tmp_path, "blog")
+    for name in ("one", "two"):
+        (tmp_path / "shop" / name).symlink_to(tmp_path)
+    (tmp_path / "shop" / "nowhere.html").symlink_to(tmp_path / "gone")
+    (tmp_path / "shop" / "loop").symlink_to(tmp_path / "shop" / "loop")
+    found = [path for path, *_ in _files(tmp_path / "shop")]
+    assert len(found) == len({*found}) < 10
+    assert str(tmp_path / "shop" / "context.yaml") in found
