@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from math import ceil
 from random import random
 from typing import NamedTuple
 
-from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Reason, Reply, Timeout
+from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Policy, Reason, Reply, Timeout
 from bff.rules.limits.breaker import CLOSED, State
 from bff.timer import Timer
-from bff.upstream.tries import Counts, Guard, Shared, Tries
+from bff.upstream.guard import Counts, Guard, Shared
+from bff.upstream.permits import Permit
+from bff.upstream.tries import Tries
 
 
 class Live(NamedTuple):
@@ -76,14 +79,12 @@ class Guarded:
             guard.adopt(fragment)
         now, probe = self.now(), False
         if guard.circuit.state is not CLOSED:
-            probe = guard.circuit.probe(now)
-            self.tell(guard)
+            probe = guard.probe(now)
             if not probe:
-                left = guard.circuit.left(now)
-                return self._refuse(done, f"the breaker is open ({guard.circuit.why})", left)
+                return Refusal(self._loop, done, _open(guard, now))
         elif optional and now < guard.shared.throttle.until and guard.shared.throttle.spares(now, self.chance()):
             self.counts.shed("throttle")
-            return self._refuse(done, f"{fragment.context} answers few of its requests; some are left out", 0.0)
+            return Refusal(self._loop, done, _spared(guard))
         guard.shared.retries.asked(now)
         tries = Tries(
             self, guard, ask, policy, now, timeout=timeout, max_body=max_body, limit=limit, optional=optional, done=done
@@ -92,6 +93,27 @@ class Guarded:
             tries.probe = True
         tries.go()
         return tries
+
+    def permit(self, fragment: Fragment, policy: Policy) -> Permit:
+        """Leave to ask for something in another way than `Fetch`; nothing is left out for its context's struggling."""
+        guard = self._guards.get(fragment.name) or self._meet(fragment)
+        if guard.fragment is not fragment:
+            guard.adopt(fragment)
+        now = self.now()
+        probe = guard.circuit.state is not CLOSED and guard.probe(now)
+        refusal = None if probe or guard.circuit.state is CLOSED else _open(guard, now)
+        if refusal is None:
+            guard.shared.retries.asked(now)
+        return Permit(
+            guard,
+            policy,
+            refusal=refusal,
+            probe=probe,
+            counts=self.counts,
+            now=self.now,
+            wall=self.wall,
+            chance=self.chance,
+        )
 
     def states(self) -> Iterator[Live]:
         """Every fragment that was ever asked for."""
@@ -112,23 +134,23 @@ class Guarded:
                 spared=shared.throttle.share(now),
             )
 
-    def tell(self, guard: Guard) -> None:
-        """Say that a breaker's state has changed, where it has."""
-        circuit = guard.circuit
-        if circuit.state is not guard.told:
-            guard.told = circuit.state
-            self.counts.breaker(guard.fragment.name, circuit.state, circuit.why)
-
     def _meet(self, fragment: Fragment) -> Guard:
         shared = self._shared.get(fragment.context)
         if shared is None:
             shared = self._shared[fragment.context] = Shared()
-        guard = self._guards[fragment.name] = Guard(fragment, shared)
+        guard = self._guards[fragment.name] = Guard(fragment, shared, self.counts)
         return guard
 
-    def _refuse(self, done: Callable[[Reply | Failure], None], detail: str, left: float) -> Exchange:
-        pause = max(1, int(-(-left // 1)))
-        return Refusal(self._loop, done, Failure(Reason.BREAKER, "refused", detail, retry_after=pause))
+
+def _open(guard: Guard, now: float) -> Failure:
+    circuit = guard.circuit
+    pause = max(1, ceil(circuit.left(now)))
+    return Failure(Reason.BREAKER, "refused", f"the breaker is open ({circuit.why})", retry_after=pause)
+
+
+def _spared(guard: Guard) -> Failure:
+    detail = f"{guard.fragment.context} answers few of its requests, and is spared some"
+    return Failure(Reason.BREAKER, "refused", detail, retry_after=1)
 
 
 class Refusal:

@@ -1,71 +1,23 @@
 """One ask on its way: the first try, and where that is worth it a second one, after it (a retry) or beside it (a hedge).
 
-Owns what its tries have in common: the one `done`, the deadline, what is learnt of the context from each end. A second try
-is a GET's that begins nothing, goes only while the breaker is closed, and never past the deadline. Whether one may be made
-is `rules.limits`.
+Owns what its tries have in common: the one `done`, and the deadline. A second try is a GET's that begins nothing, goes only
+while the breaker is closed, and never past the deadline. Whether one may be made is `rules.limits`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Protocol
 
-from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Policy, Reply, Timeout
+from bff.model import Ask, Clock, Exchange, Failure, Fetch, Policy, Reply, Timeout
 from bff.rules.limits import again
-from bff.rules.limits.again import FINE, UNKNOWN, Latencies, Verdict
-from bff.rules.limits.breaker import CLOSED, Circuit, State
-from bff.rules.limits.budget import FLOOR, Budget
-from bff.rules.limits.throttle import Throttle
-from bff.timer import TICK, Deadline, Timer
+from bff.rules.limits.again import FINE, UNKNOWN, Verdict
+from bff.rules.limits.breaker import CLOSED
+from bff.timer import Deadline, Timer
+from bff.upstream.guard import LEFT, Counts, Guard
 
 Answer = Reply | Failure
-
-LEFT: Final = 2 * TICK
-"""Seconds before the deadline from which on nothing is tried again: less than that, no answer can come in time."""
-
-
-class Counts(Protocol):
-    """Is told what was decided. Every call is cheap and never raises."""
-
-    def upstream(self, fragment: Fragment, status: str, seconds: float) -> None:
-        """A try that is not the one whose end is handed on."""
-
-    def retried(self, context: str) -> None: ...
-    def hedged(self, context: str, *, won: bool) -> None: ...
-    def shed(self, limit: str) -> None: ...
-    def breaker(self, fragment: str, state: State, why: str) -> None:
-        """It changed to this state."""
-
-
-class Shared:
-    """What the fragments of one context have in common."""
-
-    __slots__ = ("hedges", "retries", "throttle")
-
-    def __init__(self) -> None:
-        self.retries = Budget(FLOOR)
-        self.hedges = Budget()
-        self.throttle = Throttle()
-
-
-class Guard:
-    """One fragment's."""
-
-    __slots__ = ("circuit", "fragment", "latencies", "shared", "told")
-
-    def __init__(self, fragment: Fragment, shared: Shared) -> None:
-        self.fragment = fragment
-        self.shared = shared
-        self.circuit = Circuit(fragment.policy.breaker.window)
-        self.latencies = Latencies()
-        self.told = CLOSED  # the state that was told last
-
-    def adopt(self, fragment: Fragment) -> None:
-        """Its registration or an override has changed."""
-        self.fragment = fragment
-        if fragment.policy.breaker.window != self.circuit.tally.window:
-            self.circuit.retune(fragment.policy.breaker.window)
 
 
 class Home(Protocol):
@@ -77,9 +29,6 @@ class Home(Protocol):
     timer: Timer
     counts: Counts
     chance: Callable[[], float]
-
-    def tell(self, guard: Guard) -> None:
-        """Say that a breaker's state has changed, where it has."""
 
 
 class Tries:
@@ -136,7 +85,7 @@ class Tries:
     def cancel(self) -> None:
         if self._done is not None:
             if self.probe:
-                self._probed(None, self._home.now())
+                self._guard.learn(UNKNOWN, self._policy.breaker, self._home.now(), probe=True)
             if self._hedged:
                 self._home.counts.hedged(self._guard.fragment.context, won=False)
             self._leave()
@@ -148,7 +97,8 @@ class Tries:
         self._first = None
         now = self._home.now()
         verdict = again.verdict(answer)
-        self._learn(verdict, now)
+        self._guard.learn(verdict, self._policy.breaker, now, probe=self.probe)
+        self.probe = False
         if self._measured and verdict is FINE:
             self._guard.latencies.add(now - self._began)
         done = self._done
@@ -162,33 +112,11 @@ class Tries:
         self._hedge = None
         now = self._home.now()
         verdict = again.verdict(answer)
-        self._learn(verdict, now)
+        self._guard.learn(verdict, self._policy.breaker, now, probe=self.probe)
+        self.probe = False
         if self._measured and verdict is FINE:  # the first would have taken longer; the budget bounds what that brings
             self._guard.latencies.add(now - self._began)
         self._settle(_shifted(answer, self._hedged), verdict, now, hedge=True)
-
-    def _learn(self, verdict: Verdict, now: float) -> None:
-        """What the end of one says of the context."""
-        guard = self._guard
-        if self.probe:
-            self._probed(None if verdict is UNKNOWN else verdict is FINE, now)
-        elif verdict is FINE:
-            guard.circuit.fine(now)
-        elif verdict is not UNKNOWN and guard.circuit.failed(
-            self._policy.breaker, now, connect=verdict is Verdict.CONNECT
-        ):
-            self._home.tell(guard)
-        if verdict is FINE or verdict is Verdict.FAILED:
-            guard.shared.throttle.accepted(now)
-        elif verdict is not UNKNOWN:
-            guard.shared.throttle.rejected(now)
-
-    def _probed(self, fine: bool | None, now: float) -> None:
-        self.probe = False
-        self._guard.circuit.probed(fine, self._policy.breaker, now)
-        if fine:
-            self._guard.shared.throttle.forget()
-        self._home.tell(self._guard)
 
     def _settle(self, answer: Answer, verdict: Verdict, now: float, *, hedge: bool) -> None:
         """One has ended, where there is more to think of than handing it on."""
@@ -243,15 +171,23 @@ class Tries:
 
     def _again(self, answer: Answer, now: float) -> bool:
         """Whether there is a retry after this end; it is planned."""
-        retry, home = self._policy.retry, self._home
-        if self._retries >= retry.extra or not self._repeatable or not again.worth_retrying(answer):
+        home = self._home
+        if not self._repeatable:
             return False
-        due = now + again.pause(self._retries + 1, home.chance(), answer, home.wall())
-        if self._too_late(due) or not self._guard.shared.retries.spend(retry.budget, now):
+        pause = self._guard.again(
+            self._policy,
+            answer,
+            retries=self._retries,
+            until=self._began + self._timeout.total,
+            now=now,
+            wall=home.wall(),
+            chance=home.chance(),
+        )
+        if pause is None:
             return False
         self._stop_waiting()
         self._held = answer
-        self._alarm = home.timer.at(due, self._retry)
+        self._alarm = home.timer.at(now + pause, self._retry)
         return True
 
     def _retry(self) -> None:

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from bff.model import Ask, Exchange, Failure, Fragment, Reason, Reply
 from bff.rules.limits.breaker import State
-from bff.timer import Timer
+from bff.timer import TICK, Timer
 from bff.upstream.guarded import Guarded
-from tests.build import WALL, Flown, Upstreams, VirtualLoop, fragment
+from tests.build import WALL, Flown, Upstreams, VirtualHandle, VirtualLoop, fragment
 
 DEADLINE = b"bff-deadline: 1500\r\n"
 
@@ -68,12 +68,22 @@ class Ended:
         return self.answer.status
 
 
+class Alarms:
+    """A timer whose deadlines of one tick come in the order in which they were armed, so that a run can be repeated."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+
+    def at(self, when: float, call: Callable[[], None]) -> VirtualHandle:
+        return self._loop.call_later((int(when / TICK) + 1) * TICK - self._loop.now, call)
+
+
 class Guards:
     """A loop, a client and what guards it. `chance` is what is drawn; the pauses before retries are that share of them."""
 
     def __init__(self, chance: Callable[[], float] = lambda: 0.0) -> None:
         self.loop = VirtualLoop()
-        self.timer = Timer(cast(asyncio.AbstractEventLoop, self.loop))
+        self.timer = cast(Timer, Alarms(self.loop))
         self.upstreams = Upstreams()
         self.sent: list[float] = []  # when each exchange began
         self.told = Told()
