@@ -25,9 +25,7 @@ class Row:
     when: Callable[[Any], bool] = lambda _: True
 
 
-_POLICY: Final = ("retry.*", "hedge.*", "breaker.*")
-
-CONTEXT: Final = (*(Row(f"proxy/*/policy/{key}") for key in _POLICY),)
+CONTEXT: Final = (Row("proxy/*/policy/hedge.*"),)
 OPERATOR: Final[tuple[Row, ...]] = ()
 
 

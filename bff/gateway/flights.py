@@ -15,12 +15,24 @@ from bff.gateway.archive import Archive
 from bff.gateway.keeping import Keeping, shown, tags
 from bff.gateway.proxied import Brought, Came, Job, Landed
 from bff.gateway.spool import Spool
-from bff.model import Clock, Failure, Headers, Reason, Telemetry, Timeout, Upstream
+from bff.model import (
+    UNTIMED,
+    Clock,
+    Failure,
+    Fragment,
+    Headers,
+    Reason,
+    Reply,
+    Telemetry,
+    Timeout,
+    Upstream,
+)
 from bff.rules import forwarding, revalidation
 from bff.rules.caching import Fields, fields, text
 from bff.rules.forwarding import Lines
 from bff.rules.stored import Stored
 from bff.store.answers import Answers, Kept
+from bff.upstream.permits import Permit
 from bff.upstream.stream import Body, Head, Stream, Torn
 
 SOLO: Final = 10.0
@@ -58,6 +70,7 @@ class Flight:
     landed: asyncio.Future[Landed]
     began: float
     shared: bool
+    permit: Permit | None = None  # once leave to ask was given, or not
     stream: Stream | None = None  # once it is asked for
     hint: Callable[[int, Headers], None] | None = None  # is told of answers that are not the last
     label: str = ""  # how its exchange ended, for the numbers
@@ -73,12 +86,14 @@ class Flights:
         self,
         *,
         start: Start,
+        permit: Callable[[str, Fragment], Permit],
         keeping: Keeping,
         telemetry: Telemetry,
         task_url: Callable[[Job, str], str | None],
         clock: Clock,
     ) -> None:
         self._start = start
+        self._permit = permit
         self._keeping = keeping
         self._telemetry = telemetry
         self._task_url = task_url
@@ -140,9 +155,14 @@ class Flights:
 
     # --- one exchange -------------------------------------------------------------------------------------------------
 
-    def _open(self, flight: Flight) -> Stream:
+    def _open(self, flight: Flight) -> None:
+        """Ask, where that is allowed now."""
         job = flight.job
         fragment, policy = job.route.fragment, job.policy
+        if flight.permit is None:
+            flight.permit = self._permit(job.route.name, fragment)
+        if flight.permit.refusal is not None:
+            return
         asked = [kept.stored for kept in flight.asked]
         flight.stream = stream = self._start(
             fragment.upstream,
@@ -155,7 +175,17 @@ class Flights:
         )
         stream.hinted = lambda status, headers: flight.hint(status, headers) if flight.hint is not None else None
         self._telemetry.inflight(fragment.context, 1)
-        return stream
+
+    def _shut(self, flight: Flight) -> None:
+        """Whatever it asked is over."""
+        stream, fragment = flight.stream, flight.job.route.fragment
+        if stream is not None:
+            flight.stream = None
+            stream.hinted = None
+            stream.cancel()
+            self._telemetry.inflight(fragment.context, -1)
+            if flight.label:
+                self._telemetry.upstream(fragment, flight.label, stream.seconds)
 
     async def _fly(self, flight: Flight) -> None:
         archive = self._keeping.archive
@@ -165,17 +195,15 @@ class Flights:
                 flight.landed.set_result(Brought())
                 self._end(flight, None)
                 return
-        self._end(flight, await self._exchange(flight, flight.stream or self._open(flight)))
+        if flight.permit is None:
+            self._open(flight)
+        self._end(flight, await self._exchange(flight))
 
     def _over(self, flight: Flight) -> None:
         """Its task has ended, or was cancelled, perhaps before it began: all that it held is given back."""
-        stream, fragment = flight.stream, flight.job.route.fragment
-        if stream is not None:
-            stream.hinted = None
-            stream.cancel()
-            self._telemetry.inflight(fragment.context, -1)
-            if flight.label:
-                self._telemetry.upstream(fragment, flight.label, stream.seconds)
+        self._shut(flight)
+        if flight.permit is not None:
+            flight.permit.leave()
         self._end(flight, _GIVEN_UP)
         if flight.leased and self._keeping.archive is not None:
             self._keeping.archive.release(flight.job.key)
@@ -199,11 +227,26 @@ class Flights:
             pause = min(pause * 2, PAUSE[1])
         return False
 
-    async def _exchange(self, flight: Flight, stream: Stream) -> Failure | None:
-        """Ask, and pass on what is said; why it did not end well."""
-        try:
-            head = await stream.head()
+    async def _head(self, flight: Flight) -> Head | Failure:
+        """How the context answers, if need be to a second try: a GET is sent again where its failure may pass."""
+        permit = flight.permit
+        while permit is not None and permit.refusal is None and flight.stream is not None:
+            head = await flight.stream.head()
             flight.label = str(head.status)
+            end = head if isinstance(head, Failure) else Reply(head.status, list(head.headers), b"", UNTIMED)
+            permit.answered(end)
+            pause = permit.again(end) if flight.job.method == "GET" and flight.job.body is None else None
+            if pause is None:
+                return head
+            self._shut(flight)
+            await asyncio.sleep(pause)
+            self._open(flight)
+        return _GIVEN_UP if permit is None or permit.refusal is None else permit.refusal
+
+    async def _exchange(self, flight: Flight) -> Failure | None:
+        """Pass on what is said; why it did not end well."""
+        try:
+            head = await self._head(flight)
             if isinstance(head, Failure):
                 self._keeping.failed(flight.job)
                 return head
@@ -212,15 +255,22 @@ class Flights:
             flight.landed.set_result(self._land(flight, head))
             if not flight.spool.readers:
                 self._unread(flight)
-            await self._pump(flight, stream)
+            await self._pump(flight)
         except Torn as torn:
             flight.label = torn.failure.status
+            self._ended(flight, torn.failure)
             return torn.failure
+        self._ended(flight, None)
         return None
 
-    async def _pump(self, flight: Flight, stream: Stream) -> None:
-        spool = flight.spool
-        while piece := await stream.read():
+    @staticmethod
+    def _ended(flight: Flight, failure: Failure | None) -> None:
+        if flight.permit is not None:
+            flight.permit.ended(failure)
+
+    async def _pump(self, flight: Flight) -> None:
+        spool, stream = flight.spool, flight.stream
+        while piece := await stream.read() if stream is not None else b"":
             spool.add(piece)
             await spool.room()
         landed = flight.landed.result()

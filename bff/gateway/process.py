@@ -7,7 +7,7 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -174,8 +174,13 @@ def make(
     return gateway
 
 
-def _breakers(gateway: Gateway) -> list[tuple[str, int]]:
-    return [(live.fragment, live.state.value) for live in gateway.running.fetch.states()] if gateway.running else []
+def _breakers(gateway: Gateway) -> Iterable[tuple[str, int]]:
+    """The state of each fragment's breaker; of a context's proxy routes, that of the worst."""
+    found: dict[str, int] = {}
+    for live in gateway.running.fetch.states() if gateway.running else ():
+        name = live.name.partition(":")[0]
+        found[name] = max(live.state.value, found.get(name, 0))
+    return found.items()
 
 
 def _contexts(world: World) -> list[tuple[str, str, bool]]:

@@ -263,8 +263,9 @@ class Turn:
         match failure.reason:
             case Reason.TIMEOUT:
                 return problem(504, detail, html=html, headers=own)
-            case Reason.CONCURRENCY:
-                return problem(503, detail, html=html, headers=[*own, (b"retry-after", b"1")])
+            case Reason.CONCURRENCY | Reason.BREAKER:
+                pause = (b"retry-after", b"%d" % (failure.retry_after or 1))
+                return problem(503, detail, html=html, headers=[*own, pause])
             case _:
                 return problem(502, detail, html=html, headers=own)
 

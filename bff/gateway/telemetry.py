@@ -133,10 +133,10 @@ class Counters:
     def hedged(self, context: str, *, won: bool) -> None:
         self._context(context).hedges["true" if won else "false"] += 1
 
-    def breaker(self, fragment: str, state: State, why: str) -> None:
+    def breaker(self, name: str, state: State, why: str) -> None:
         if self._log is not None:
             level = "info" if state is State.CLOSED else "warning"
-            self._log.event("breaker", level=level, fragment=fragment, state=state.word, why=why)
+            self._log.event("breaker", level=level, name=name, state=state.word, why=why)
 
     def _fragment(self, name: str) -> FragmentCounts:
         counts = self._fragments.get(name)

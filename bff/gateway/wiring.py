@@ -40,6 +40,7 @@ from bff.store.tier import Tier
 from bff.timer import Timer
 from bff.upstream.client import Client
 from bff.upstream.guarded import Guarded
+from bff.upstream.permits import Permit
 from bff.upstream.sources import known
 from bff.upstream.sources.content import Kit
 from bff.upstream.stream import Streams
@@ -106,7 +107,8 @@ def wire(gateway: Gateway) -> Running:
 
     overrides = _overrides(gateway, tier)
     invalidation = invalidate(gateway, store=store, resolver=resolver, tier=tier, overrides=overrides, heard=heard)
-    posts = Posts(fetch=fetch, purge=invalidation.changes.purge, telemetry=gateway.telemetry, tasks=underway)
+    purge = invalidation.changes.purge
+    posts = Posts(fetch=fetch, purge=purge, telemetry=gateway.telemetry, tasks=underway)
     return Running(
         timer=timer,
         fetch=fetch,
@@ -121,7 +123,7 @@ def wire(gateway: Gateway) -> Running:
         posts=posts,
         tasks=_tasks(gateway, underway, fetch, client, pages),
         proxy=_proxy(
-            gateway, client=client, store=store, tier=tier, underway=underway, purge=invalidation.changes.purge
+            gateway, client=client, permit=fetch.permit, store=store, tier=tier, underway=underway, purge=purge
         ),
         assets=shelf(gateway, fetch),
         changes=changes,
@@ -156,6 +158,7 @@ def _proxy(
     gateway: Gateway,
     *,
     client: Client,
+    permit: Callable[[str, Fragment], Permit],
     store: MemoryStore,
     tier: Tier | None,
     underway: Underway,
@@ -171,7 +174,9 @@ def _proxy(
         upstream = route.fragment.upstream
         return task_location(underway, route.name, upstream, stated=stated, asked=job.target, principal=principal)
 
-    flights = Flights(start=Streams(client), keeping=keeping, telemetry=telemetry, task_url=task_url, clock=clock)
+    flights = Flights(
+        start=Streams(client), permit=permit, keeping=keeping, telemetry=telemetry, task_url=task_url, clock=clock
+    )
     ground = Ground(
         flights=flights, keeping=keeping, telemetry=telemetry, cors=gateway.cors, clock=clock, random=random
     )

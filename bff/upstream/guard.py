@@ -28,8 +28,8 @@ class Counts(Protocol):
     def retried(self, context: str) -> None: ...
     def hedged(self, context: str, *, won: bool) -> None: ...
     def shed(self, limit: str) -> None: ...
-    def breaker(self, fragment: str, state: State, why: str) -> None:
-        """It changed to this state."""
+    def breaker(self, name: str, state: State, why: str) -> None:
+        """That of a fragment or a proxy route changed to this state."""
 
 
 class Shared:
@@ -44,11 +44,12 @@ class Shared:
 
 
 class Guard:
-    """One fragment's."""
+    """One fragment's, or one proxy route's."""
 
-    __slots__ = ("_counts", "_told", "circuit", "fragment", "latencies", "shared")
+    __slots__ = ("_counts", "_told", "circuit", "fragment", "latencies", "name", "shared")
 
-    def __init__(self, fragment: Fragment, shared: Shared, counts: Counts) -> None:
+    def __init__(self, name: str, fragment: Fragment, shared: Shared, counts: Counts) -> None:
+        self.name = name
         self.fragment = fragment
         self.shared = shared
         self.circuit = Circuit(fragment.policy.breaker.window)
@@ -108,4 +109,4 @@ class Guard:
         state = self.circuit.state
         if state is not self._told:
             self._told = state
-            self._counts.breaker(self.fragment.name, state, self.circuit.why)
+            self._counts.breaker(self.name, state, self.circuit.why)

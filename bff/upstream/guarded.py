@@ -15,7 +15,7 @@ from math import ceil
 from random import random
 from typing import NamedTuple
 
-from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Policy, Reason, Reply, Timeout
+from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Reason, Reply, Timeout
 from bff.rules.limits.breaker import CLOSED, State
 from bff.timer import Timer
 from bff.upstream.guard import Counts, Guard, Shared
@@ -26,7 +26,7 @@ from bff.upstream.tries import Tries
 class Live(NamedTuple):
     """How one fragment is guarded at this moment."""
 
-    fragment: str
+    name: str  # of a fragment, or of a proxy route
     context: str
     state: State
     left: float  # seconds until a probe may go
@@ -74,7 +74,7 @@ class Guarded:
         fragment, policy = ask.fragment, ask.policy
         if fragment is None or policy is None:
             return self.fetch(ask, timeout=timeout, max_body=max_body, limit=limit, optional=optional, done=done)
-        guard = self._guards.get(fragment.name) or self._meet(fragment)
+        guard = self._guards.get(fragment.name) or self._meet(fragment.name, fragment)
         if guard.fragment is not fragment:
             guard.adopt(fragment)
         now, probe = self.now(), False
@@ -94,9 +94,9 @@ class Guarded:
         tries.go()
         return tries
 
-    def permit(self, fragment: Fragment, policy: Policy) -> Permit:
-        """Leave to ask for something in another way than `Fetch`; nothing is left out for its context's struggling."""
-        guard = self._guards.get(fragment.name) or self._meet(fragment)
+    def permit(self, name: str, fragment: Fragment) -> Permit:
+        """Leave to ask for a proxy route, which `fragment` stands for; nothing is left out for its context's struggling."""
+        guard = self._guards.get(name) or self._meet(name, fragment)
         if guard.fragment is not fragment:
             guard.adopt(fragment)
         now = self.now()
@@ -106,7 +106,7 @@ class Guarded:
             guard.shared.retries.asked(now)
         return Permit(
             guard,
-            policy,
+            fragment.policy,
             refusal=refusal,
             probe=probe,
             counts=self.counts,
@@ -116,13 +116,13 @@ class Guarded:
         )
 
     def states(self) -> Iterator[Live]:
-        """Every fragment that was ever asked for."""
+        """Every fragment and proxy route that was ever asked for."""
         now = self.now()
         for name, guard in self._guards.items():
             circuit, shared = guard.circuit, guard.shared
             requests, failures = circuit.tally.sums(now)
             yield Live(
-                fragment=name,
+                name=name,
                 context=guard.fragment.context,
                 state=circuit.at(now),
                 left=circuit.left(now),
@@ -134,11 +134,11 @@ class Guarded:
                 spared=shared.throttle.share(now),
             )
 
-    def _meet(self, fragment: Fragment) -> Guard:
+    def _meet(self, name: str, fragment: Fragment) -> Guard:
         shared = self._shared.get(fragment.context)
         if shared is None:
             shared = self._shared[fragment.context] = Shared()
-        guard = self._guards[fragment.name] = Guard(fragment, shared, self.counts)
+        guard = self._guards[name] = Guard(name, fragment, shared, self.counts)
         return guard
 
 

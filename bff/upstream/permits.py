@@ -9,14 +9,26 @@ from collections.abc import Callable
 
 from bff.model import Clock, Failure, Policy, Reply
 from bff.rules.limits import again
-from bff.rules.limits.again import UNKNOWN
+from bff.rules.limits.again import FINE, UNKNOWN, Verdict
 from bff.upstream.guard import Counts, Guard
 
 
 class Permit:
     """One exchange's. `refusal`: why it may not go at all."""
 
-    __slots__ = ("_began", "_chance", "_counts", "_guard", "_now", "_policy", "_probe", "_retries", "_wall", "refusal")
+    __slots__ = (
+        "_awaited",
+        "_began",
+        "_chance",
+        "_counts",
+        "_guard",
+        "_now",
+        "_policy",
+        "_probe",
+        "_retries",
+        "_wall",
+        "refusal",
+    )
 
     def __init__(
         self,
@@ -34,6 +46,7 @@ class Permit:
         self._guard = guard
         self._policy = policy
         self._probe = probe
+        self._awaited = False  # the end of a good answer's body
         self._counts = counts
         self._now = now
         self._wall = wall
@@ -41,10 +54,21 @@ class Permit:
         self._began = now()
         self._retries = 0
 
-    def learn(self, answer: Reply | Failure) -> None:
-        """How it ended, or began to be answered; a failure after an answer counts as well."""
-        self._guard.learn(again.verdict(answer), self._policy.breaker, self._now(), probe=self._probe)
-        self._probe = False
+    def answered(self, answer: Reply | Failure) -> None:
+        """Its head is there, or why there is none. A good one counts once its body has ended, but for a probe's."""
+        verdict = again.verdict(answer)
+        if self._probe or verdict is not FINE:
+            self._learn(verdict)
+        else:
+            self._awaited = True
+
+    def ended(self, failure: Failure | None) -> None:
+        """Its body is complete, or why it is not."""
+        if failure is not None:
+            self._learn(again.verdict(failure))
+        elif self._awaited:
+            self._learn(FINE)
+        self._awaited = False
 
     def again(self, answer: Reply | Failure) -> float | None:
         """Seconds until it is to be sent once more, counted as retried; None where it is not. For a GET only."""
@@ -65,5 +89,8 @@ class Permit:
     def leave(self) -> None:
         """It is over. Where nothing was learnt of its end, nothing is."""
         if self._probe:
-            self._probe = False
-            self._guard.learn(UNKNOWN, self._policy.breaker, self._now(), probe=True)
+            self._learn(UNKNOWN)
+
+    def _learn(self, verdict: Verdict) -> None:
+        self._guard.learn(verdict, self._policy.breaker, self._now(), probe=self._probe)
+        self._probe = False

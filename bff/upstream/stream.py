@@ -246,6 +246,7 @@ class Stream(Exchange):
     # --- what its wire tells
 
     def began(self) -> None:
+        super().began()
         self._began = True
 
     def interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:

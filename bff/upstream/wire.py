@@ -230,4 +230,7 @@ class Wire(asyncio.Protocol):
     def _break(self, reason: Reason, detail: str) -> None:
         heard, self._heard = self._heard, None
         if heard is not None:
-            heard.broke(reason, detail, seen=bool(self._status or self._bare))
+            seen = bool(self._status or self._bare)
+            if seen:
+                heard.began()
+            heard.broke(reason, detail, seen=seen)

@@ -360,9 +360,11 @@ def test_a_rest_is_another_route_than_a_segment(tmp_path: Path, page: str, taken
 
 
 def test_what_has_no_effect_yet_is_noted(tmp_path: Path) -> None:
-    route = "proxy: [{path: '/p/{rest:path}', to: '/{rest}', policy: {retry: {extra: 0}, hedge: {after: off}}}]"
-    notes = not_yet_active(good(tmp_path, BASE + route))
-    assert [(n.message, n.severity) for n in notes] == [("proxy.0.policy.retry.extra is not yet active", "note")]
+    policy = "{retry: {extra: 0}, hedge: {after: p95, budget: 5%}}"
+    notes = not_yet_active(
+        good(tmp_path, BASE + f"proxy: [{{path: '/p/{{rest:path}}', to: '/{{rest}}', policy: {policy}}}]")
+    )
+    assert [(n.message, n.severity) for n in notes] == [("proxy.0.policy.hedge.after is not yet active", "note")]
 
 
 def test_a_plain_registration_has_no_notes(tmp_path: Path) -> None:

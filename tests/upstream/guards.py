@@ -41,8 +41,8 @@ class Told:
     def shed(self, limit: str) -> None:
         self.sheds.append(limit)
 
-    def breaker(self, fragment: str, state: State, why: str) -> None:
-        self.states.append((fragment, state, why))
+    def breaker(self, name: str, state: State, why: str) -> None:
+        self.states.append((name, state, why))
 
 
 @dataclass
@@ -132,7 +132,7 @@ class Guards:
             self.open[-1].reply(status=status)
 
     def state(self, of: Fragment) -> State:
-        return next(live.state for live in self.guarded.states() if live.fragment == of.name)
+        return next(live.state for live in self.guarded.states() if live.name == of.name)
 
 
 def card(**policy: str) -> Fragment:

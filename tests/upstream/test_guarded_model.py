@@ -149,7 +149,7 @@ class Traffic(RuleBasedStateMachine):
     # --- what the machine knows
 
     def state(self, of: Fragment) -> State:
-        return next((live.state for live in self.guards.guarded.states() if live.fragment == of.name), State.CLOSED)
+        return next((live.state for live in self.guards.guarded.states() if live.name == of.name), State.CLOSED)
 
     def probing(self, of: Fragment) -> int:
         """Asks under way that are the breaker's probe."""
