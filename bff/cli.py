@@ -20,6 +20,7 @@ from rich.console import Console
 from bff import demo as processes
 from bff import findings as told
 from bff import fitness, operations, scaffold, waterfall
+from bff import simulate as scenes
 from bff import verify as verification
 from bff.arguments import (
     FOUND,
@@ -180,6 +181,35 @@ def render(
         _write(rendered.body, out)
     waterfall.draw(rendered.report, Console(stderr=True, highlight=False))
     raise typer.Exit(WELL if rendered.status < 400 else FOUND)
+
+
+@app.command()
+def simulate(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A page's path, with its query string.")],
+    *,
+    slow: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DURATION", help="Answers only then; repeat it, as the next two.")
+    ] = None,
+    down: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Nobody listens there.")] = None,
+    error: Annotated[list[str] | None, typer.Option(metavar="NAME=STATUS", help="Answers with this status.")] = None,
+    stale: Annotated[bool, typer.Option("--stale", help="There are copies, a minute past their time.")] = False,
+    principal: Annotated[str, typer.Option(metavar="NAME", help="Who is signed in.")] = "",
+    config: ConfigFile = None,
+    fragments: Folder = None,
+) -> None:
+    """Say what a page would be if a context or a fragment (NAME) were slow, down or broken, without asking anybody.
+
+    All others answer within 20 ms; registered policies and fallbacks hold. Exit code 0: the page stands; 1: it is an error.
+    Example: bff simulate /checkout/1 --slow discovery=3s --down recommendations --error enterprise/offers=500 --stale
+    """
+    with plainly():
+        wrong = scenes.asked(slow or [], down or [], error or [], stale=stale)
+        chosen = choose(config, fragments)
+        made = scenes.simulate(chosen, chosen.registry(), path, wrong, principal=principal)
+    waterfall.draw(made.report, Console(highlight=False))
+    for line in made.lines:
+        typer.echo(line)
+    raise typer.Exit(WELL if made.report.status < 400 else FOUND)
 
 
 @app.command()

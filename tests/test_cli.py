@@ -26,6 +26,7 @@ COMMANDS = (
     "check",
     "explain",
     "render",
+    "simulate",
     "schema",
     "demo",
     "verify",
@@ -130,6 +131,19 @@ def test_fitness_rules_are_part_of_check(tmp_path: Path) -> None:
     shop(tmp_path / "fragments", slot("shop/lines", 'core timeout.total="3s"'))
     result = bff("check")
     assert (result.exit_code, "longer than the page's deadline" in result.stdout) == (1, True)
+
+
+def test_simulate_shows_the_page_and_why_without_asking_anybody(tmp_path: Path) -> None:
+    shop(tmp_path / "fragments", slot("shop/lines", "primary"))
+    result = bff("simulate", "/cart")
+    assert result.exit_code == 0
+    assert "shop/cart  GET /cart  200 OK  first byte 20 ms" in result.stdout
+    assert result.stdout.endswith("s1  lines: fresh, it answered in time\n")
+    result = bff("simulate", "/cart", "--down", "shop")
+    assert (result.exit_code, "502 Bad Gateway" in result.stdout) == (1, True)
+    assert "s1  lines: omitted, nobody listens; on_error: " in result.stdout
+    result = bff("simulate", "/cart", "--slow", "shop/line=3s")
+    assert (result.exit_code, "did you mean 'shop/lines'?" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("where", [(), ("--config", "bff.yaml")])
