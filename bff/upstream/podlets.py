@@ -53,7 +53,7 @@ class Podlets:
             podlet.wait(trip)
         else:
             if self.now() >= podlet.until:
-                podlet.load(timeout)
+                podlet.load(ask, timeout)
             trip.go(podlet.manifest)
         return trip
 
@@ -93,19 +93,24 @@ class Podlet:
     def wait(self, trip: Trip) -> None:
         """Go on with the manifest as it is now."""
         self._waiting.append(trip)
-        self.load(trip.timeout)
+        self.load(trip.question, trip.timeout)
 
     def leave(self, trip: Trip) -> None:
         if trip in self._waiting:
             self._waiting.remove(trip)
 
-    def load(self, timeout: Timeout) -> None:
+    def load(self, of: Ask, timeout: Timeout) -> None:
+        """Fetch the manifest, on behalf of whose content is wanted."""
         if not self._loading:
             self._loading = True
-            self._ask(self.path, b"application/json", timeout, self._loaded)
+            ask = self._about(self.path, b"application/json")
+            ask.fragment, ask.policy = of.fragment, of.policy
+            self._ask(ask, timeout, self._loaded)
 
-    def _ask(self, target: str, accept: bytes, timeout: Timeout, done: Callable[[Reply | Failure], None]) -> None:
-        ask = Ask(self.upstream, "GET", target, b"accept: %b\r\n%b" % (accept, AGENT))
+    def _about(self, target: str, accept: bytes) -> Ask:
+        return Ask(self.upstream, "GET", target, b"accept: %b\r\n%b" % (accept, AGENT))
+
+    def _ask(self, ask: Ask, timeout: Timeout, done: Callable[[Reply | Failure], None]) -> None:
         self._fetch(ask, timeout=timeout, max_body=LARGEST, limit=1024, optional=False, done=done)
 
     def _loaded(self, reply: Reply | Failure) -> None:
@@ -130,7 +135,7 @@ class Podlet:
             self.fallback = None
         elif self.fallback is None or before is None or before.version != said.version:
             timeout = Timeout(connect=1.0, first_byte=5.0, total=10.0)  # nobody waits for it
-            self._ask(said.fallback, b"text/html", timeout, self._fell_back)
+            self._ask(self._about(said.fallback, b"text/html"), timeout, self._fell_back)
 
     def _fell_back(self, reply: Reply | Failure) -> None:
         if isinstance(reply, Reply) and reply.status == 200:
@@ -152,7 +157,7 @@ class Trip:
     ) -> None:
         self.timeout = timeout
         self._podlet = podlet
-        self._question = ask
+        self.question = ask
         self._query = query
         self._fetch = fetch
         self._done = done
@@ -170,9 +175,9 @@ class Trip:
         left = max(0.001, self.timeout.total - (self._podlet.now() - self._began))
         self._exchange = self._fetch(
             replace(
-                self._question,
+                self.question,
                 target=_joined(said.content, self._query),
-                headers=_headers(self._question.headers, said),
+                headers=_headers(self.question.headers, said),
             ),
             timeout=replace(self.timeout, total=left),
             done=self._answered,

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bff.gateway.logs import Log
 from bff.gateway.telemetry import CONTENT_TYPE, Counters, Gauges, _version
 from bff.model import Outcome, Reason, Result
+from bff.rules.limits.breaker import State
 from tests.build import VirtualLoop, fragment
 from tests.gateway.test_logs import report
 
@@ -68,6 +69,31 @@ def test_slots_are_counted_by_outcome_and_reason() -> None:
     assert found["bff_fragment_duration_seconds_count{fragment=site/card}"] == 4
     assert found["bff_stale_age_seconds_count{fragment=site/card}"] == 1
     assert found["bff_stale_age_seconds_bucket{fragment=site/card,le=300.0}"] == 1
+
+
+def test_second_tries_and_breakers_are_counted_and_logged() -> None:
+    written: list[bytes] = []
+    log = Log(write=written.append)
+    counters = Counters(log, Gauges(breakers=lambda: [("site/card", 2), ("site/proxy", 0)]))
+    counters.retried("site")
+    counters.retried("site")
+    counters.hedged("site", won=True)
+    counters.breaker("site/card", State.OPEN, "12 of 20 failed")
+    counters.breaker("site/card", State.CLOSED, "12 of 20 failed")
+    found = samples(counters)
+    assert found["bff_retries_total{context=site}"] == 2
+    assert found["bff_hedges_total{context=site,won=true}"] == 1
+    assert found["bff_hedges_total{context=site,won=false}"] == 0
+    assert found["bff_breaker_state{fragment=site/card}"] == 2
+    assert found["bff_breaker_state{fragment=site/proxy}"] == 0
+    log.flush()
+    lines = [json.loads(line) for line in written[0].splitlines()]
+    assert [(line["level"], line["state"], line["name"]) for line in lines] == [
+        ("warning", "open", "site/card"),
+        ("info", "closed", "site/card"),
+    ]
+    assert lines[0]["why"] == "12 of 20 failed"
+    Counters().breaker("site/card", State.HALF_OPEN, "")
 
 
 def test_exchanges_and_the_store_are_counted() -> None:

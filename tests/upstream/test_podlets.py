@@ -133,6 +133,15 @@ def test_no_manifest_no_content(body: bytes, status: int, reason: Reason, why: s
     assert why in failure.detail
 
 
+def test_manifest_and_content_are_asked_for_as_their_fragments_policy_says() -> None:
+    layout, of = Layout(), fragment()
+    ask = Ask(UPSTREAM, "GET", "/manifest.json", b"user-agent: bff\r\n", fragment=of, policy=of.policy)
+    layout.podlets(ask, timeout=TIMEOUT, max_body=9, limit=9, optional=True, done=layout.ended.append)
+    layout.manifest()
+    asked = {each.ask.target: each.ask.fragment for each in layout.upstreams.flown}
+    assert asked == {"/manifest.json": of, "/": of, "/fallback": None}, "nobody waits for the fallback"
+
+
 def test_a_podlet_that_does_not_answer_fails_as_any_other() -> None:
     layout = Layout()
     layout.ask()
