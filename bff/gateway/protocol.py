@@ -28,6 +28,7 @@ _FRAMING: Final = frozenset(
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 _HEADERS: Final = 256  # lines of a request's head
 _UNREAD: Final = 256 * 1024  # of a body that the application did not read, before the connection is given up
+_UNHEARD: Final = 4 * _UNREAD  # of what comes while the connection ends, before it is ended at once
 _SYNC: Final = frozenset({"GET", "HEAD"})
 _UNKNOWN: Final = re.compile(rb"(?:\r?\n)*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ")
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -81,6 +82,9 @@ class Connection(Turns, HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.deaf:
+            self._dropped += len(data)
+            if self._dropped > _UNHEARD:
+                self.transport.abort()
             return
         if not self.received:
             self._inside = False
