@@ -68,6 +68,6 @@ def timing(composition: Composition, first_byte: float) -> bytes:
     for running in composition.slots:
         result = running.result
         if result is not None and result.seconds > 0:
-            what = f"{running.plan.slot.fragment} {result.outcome.value}"
+            what = f"{running.plan.slot.fragment} {result.outcome.value} {result.reason.value}"
             entries.append(f'{running.plan.number};dur={result.seconds * 1000:.1f};desc="{what}"')
     return ", ".join(entries).encode("latin-1")
