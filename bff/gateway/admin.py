@@ -18,12 +18,13 @@ from starlette.requests import Request
 
 from bff import explain
 from bff.config.options import Admin as Options
+from bff.gateway import dashboard
 from bff.gateway.logs import Log
 from bff.gateway.overriding import Overrides
 from bff.gateway.problems import Answer, problem
 from bff.gateway.request import cross_site
 from bff.gateway.webhook import read_body
-from bff.model import Clock, Purge
+from bff.model import Clock, Fragment, Page, Purge
 from bff.registry import World
 from bff.rules.overrides import Override, shown
 from bff.rules.policy import suggestion
@@ -32,6 +33,9 @@ Purging = Callable[[Purge], Awaitable[int]]
 """`await purging(purge)`: carried out in every tier and told to all workers and machines; how many entries it met here."""
 Status = Callable[[], Mapping[str, Any]]
 """What is to be said of the store and of the events; JSON."""
+
+Numbers = Callable[[Literal["page", "fragment", "context"], str], Mapping[str, Any]]
+"""What was counted of one of them in this process; JSON."""
 
 LARGEST: Final = 1 << 16  # bytes of a request's body
 RECENT: Final = 100  # actions that the status shows
@@ -89,6 +93,7 @@ class Admin:
         world: Callable[[], World],
         purging: Purging,
         status: Status,
+        numbers: Callable[[], Numbers] = lambda: _uncounted,
         overrides: Overrides,
         ceilings: Callable[[], Mapping[str, object]],
         log: Log,
@@ -98,6 +103,7 @@ class Admin:
         self._world = world
         self._purging = purging
         self._status = status
+        self._numbers = numbers
         self._overrides = overrides
         self._ceilings = ceilings
         self._log = log
@@ -105,9 +111,11 @@ class Admin:
         self._recent: deque[Mapping[str, Any]] = deque(maxlen=RECENT)
 
     async def answer(self, request: Request) -> Answer:
-        """The answer to a request below `/_bff/admin/`; who asks is settled before anything else is."""
+        """The answer to a request below `/_bff/admin/`; who asks is settled before anything else is but the dashboard's shell."""
         if not self._tokens:
             return problem(404, "There is nothing at this address.", html=False)
+        if not request.path_params["what"] and request.method in ("GET", "HEAD"):
+            return dashboard.answer()
         if cross_site(request.headers):
             return problem(403, "This request was made by another site.", html=False)
         bearer = self._tokens.bearer(request.headers.get("authorization", ""))
@@ -146,25 +154,21 @@ class Admin:
     # --- status -------------------------------------------------------------------------------------------------------
 
     def _told(self, bearer: Bearer) -> dict[str, Any]:
-        """What there is and how it is, as far as the bearer's scope reaches."""
-        world = self._world()
-        contexts = [
-            {
-                "name": name,
-                "owner": world.contexts[name].owner if name in world.contexts else "",
-                "loaded": good,
-                "events": [each.type for each in world.contexts[name].events] if name in world.contexts else [],
-            }
-            for name, good in world.loaded.items()
-            if bearer.may(name)
-        ]
-        fragments = [
-            {"name": each.name, "owner": each.owner, "state": each.policy.state, "private": each.private}
-            for each in world.fragments.values()
-            if bearer.may(each.context)
-        ]
+        """What there is, how it is and what was counted of it, as far as the bearer's scope reaches."""
+        world, numbers = self._world(), self._numbers()
+        contexts = [_context(world, name, numbers) for name in world.loaded if bearer.may(name)]
+        fragments = [_fragment(each, numbers) for each in world.fragments.values() if bearer.may(each.context)]
+        pages = [_page(each, numbers) for each in world.pages.values() if bearer.may(each.context)]
         recent = [entry for entry in self._recent if bearer.scope is None or entry["who"] == bearer.name]
-        return {"contexts": contexts, "fragments": fragments, **self._status(), "actions": recent[::-1]}
+        return {
+            "bearer": {"name": bearer.name, "scope": "*" if bearer.scope is None else sorted(bearer.scope)},
+            "contexts": contexts,
+            "fragments": fragments,
+            "pages": pages,
+            "overrides": [_dated(each) for each in self._overrides.listed() if bearer.may(each.context)],
+            **self._status(),
+            "actions": recent[::-1],
+        }
 
     # --- purge --------------------------------------------------------------------------------------------------------
 
@@ -235,6 +239,33 @@ class Admin:
         """One line in the log and one in the status: who, what, with what effect."""
         self._log.event("admin", who=bearer.name, action=action, **what)
         self._recent.append({"time": _rfc3339(self._wall()), "who": bearer.name, "action": action, **what})
+
+
+def _uncounted(_kind: str, _name: str) -> Mapping[str, Any]:
+    return {}
+
+
+def _context(world: World, name: str, numbers: Numbers) -> dict[str, Any]:
+    context = world.contexts.get(name)
+    return {
+        "name": name,
+        "owner": context.owner if context is not None else "",
+        "contact": context.contact if context is not None else "",
+        "loaded": world.loaded[name],
+        "events": [each.type for each in context.events] if context is not None else [],
+        "proxy": numbers("fragment", f"{name}/proxy"),
+        **numbers("context", name),
+    }
+
+
+def _fragment(each: Fragment, numbers: Numbers) -> dict[str, Any]:
+    known = {"name": each.name, "owner": each.owner, "state": each.policy.state, "private": each.private}
+    return {**known, **numbers("fragment", each.name)}
+
+
+def _page(each: Page, numbers: Numbers) -> dict[str, Any]:
+    known = {"name": each.name, "owner": each.owner, "route": each.route, "deadline": each.deadline}
+    return {**known, **numbers("page", each.name)}
 
 
 def _asked(told: Mapping[str, Any]) -> tuple[Literal["tag", "fragment", "context", "all"], str, bool]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0)
 """Prometheus' customary bounds, and 2.0: the default deadline of a page."""
@@ -52,6 +52,12 @@ class PageCounts:
         self.first_byte = Histogram()
         self.prefetches = 0
 
+    def told(self) -> dict[str, Any]:
+        """As the operators' API gives it; counts by the bounds of `SECONDS`, the last of what is beyond."""
+        statuses = {str(status): sum(each.counts) for status, each in self.seconds.items()}
+        together = [sum(counts) for counts in zip(*(each.counts for each in self.seconds.values()), strict=True)]
+        return {"statuses": statuses, "seconds": together, "first_byte": self.first_byte.counts}
+
 
 class FragmentCounts:
     """One fragment: how its slots ended, how long they and its fetches took, how the store served it."""
@@ -66,6 +72,13 @@ class FragmentCounts:
         self.cache: dict[str, int] = {}
         self.coalesced = 0
 
+    def told(self) -> dict[str, Any]:
+        """As the operators' API gives it: how often it ended how and why, how long that took, how the store served it."""
+        ends: dict[str, dict[str, int]] = {}
+        for (outcome, reason), count in self.outcomes.items():
+            ends.setdefault(str(outcome), {})[str(reason)] = count
+        return {"ends": ends, "seconds": self.seconds.counts, "upstream": self.upstream.counts, "cache": self.cache}
+
 
 class ContextCounts:
     """One context: its answers by status, what is under way, and what was asked a second time."""
@@ -77,6 +90,10 @@ class ContextCounts:
         self.inflight = 0
         self.retries = 0
         self.hedges = {"true": 0, "false": 0}  # by whether they answered first
+
+    def told(self) -> dict[str, Any]:
+        """As the operators' API gives it."""
+        return {"statuses": self.statuses, "inflight": self.inflight, "retries": self.retries}
 
 
 class EventCounts:

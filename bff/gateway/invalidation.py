@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bff.events.bus import Listener, opener
 from bff.events.consumer import Consumer
-from bff.gateway.admin import Admin
+from bff.gateway.admin import Admin, Numbers
+from bff.gateway.counts import SECONDS
 from bff.gateway.overriding import Overrides
 from bff.gateway.webhook import Webhook
 from bff.model import Purge, Subscription
@@ -99,6 +101,7 @@ def invalidate(
         world=lambda: gateway.registry.world,
         purging=lambda purge: changes.purge(purge, purge.soft),
         status=partial(_status, gateway, store, tier, listener),
+        numbers=partial(_numbers, gateway),
         overrides=overrides,
         ceilings=lambda: gateway.registry.settings.ceilings,
         log=gateway.log,
@@ -123,12 +126,26 @@ def _subscriptions(gateway: Gateway) -> Iterable[Subscription]:
     return [each for context in gateway.registry.world.contexts.values() for each in context.events]
 
 
+def _numbers(gateway: Gateway) -> Numbers:
+    """What this process has counted, and how its breakers stand now."""
+    counters, breakers = gateway.telemetry, {each.name: each for each in gateway.live.fetch.states()}
+
+    def told(kind: Literal["page", "fragment", "context"], name: str) -> Mapping[str, Any]:
+        live = breakers.get(name) if kind == "fragment" else None
+        breaker = {} if live is None else {"state": live.state.word, "left": round(live.left, 1), "why": live.why}
+        return {**counters.told(kind, name), **({"breaker": breaker} if breaker else {})}
+
+    return told
+
+
 def _status(gateway: Gateway, store: MemoryStore, tier: Tier | None, listener: Listener | None) -> Mapping[str, Any]:
     events = gateway.settings.events
     bus = {} if listener is None else {"connected": listener.connected, "positions": listener.positions}
     kind = gateway.settings.store.partition(":")[0]
     reached = {} if tier is None else {"reached": tier.reached}
     return {
+        "process": {"pid": os.getpid(), "workers": gateway.settings.workers, "streams": gateway.drain.streams},
+        "bounds": SECONDS,
         "store": {"tier": kind, **reached, "entries": store.entries, "bytes": store.bytes},
         "events": {"bus": bus, "webhook": bool(events.webhook_secret)},
     }

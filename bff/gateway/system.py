@@ -48,7 +48,8 @@ def system(gateway: Gateway) -> Starlette:
 def operations(gateway: Gateway) -> Starlette:
     """What operators and their machines ask for, and nothing else: the application on `admin.listen`."""
     own = _System(gateway)
-    return Starlette(routes=[*own.operations(), Route("/{rest:path}", own.missing)])
+    static = Route("/_bff/static/{file:path}", own.static)  # the dashboard's
+    return Starlette(routes=[*own.operations(), static, Route("/{rest:path}", own.missing)])
 
 
 class _System:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _BLOCKED: Final = 1.0  # seconds of lag worth a line in the log
 _STATUSES: Final = 64  # different ones per context; anything beyond is "other"
+
+
+class Told(Protocol):
+    """Counts that can be told as JSON."""
+
+    def told(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +155,18 @@ class Counters:
         if counts is None:
             counts = self._contexts[name] = ContextCounts()
         return counts
+
+    # --- for the operators' API ---------------------------------------------------------------------------------------
+
+    def told(self, kind: Literal["page", "fragment", "context"], name: str) -> dict[str, Any]:
+        """What was counted of one page, fragment or context since this process began; nothing where nothing was."""
+        held: Mapping[str, Mapping[str, Told]] = {
+            "page": self._pages,
+            "fragment": self._fragments,
+            "context": self._contexts,
+        }
+        counts = held[kind].get(name)
+        return {} if counts is None else counts.told()
 
     # --- the loop's lag -----------------------------------------------------------------------------------------------
 

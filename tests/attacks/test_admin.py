@@ -52,7 +52,8 @@ async def test_without_the_token_there_is_nothing_to_learn(here: Ground, authori
         for method in ("GET", "POST", "DELETE"):
             body = b'{"all": true}' if method == "POST" else b""
             answer = await here.ask(address, method, body, {"Authorization": authorization} if authorization else {})
-            assert answer.status == 401, (address, method)
+            shell = (address, method) == ("/_bff/admin/", "GET")  # the dashboard's, which holds no data
+            assert answer.status == (200 if shell else 401), (address, method)
             assert b"shop" not in answer.body
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bff.config.options import Admin as Options
-from bff.gateway.admin import LARGEST, RECENT, Admin
+from bff.gateway.admin import LARGEST, RECENT, Admin, Numbers
 from bff.gateway.logs import Log
 from bff.gateway.overriding import Overrides
 from bff.model import Purge
@@ -47,7 +47,9 @@ CEILINGS: dict[str, object] = {"timeout.total": 10.0}
 class Desk:
     """The API with what it was made to do."""
 
-    def __init__(self, options: dict[str, Any] | None = None, known: World = WORLD) -> None:
+    def __init__(
+        self, options: dict[str, Any] | None = None, known: World = WORLD, numbers: Numbers | None = None
+    ) -> None:
         self.purges: list[Purge] = []
         self.written: list[bytes] = []
         self.log = Log(write=self.written.append, clock=lambda: 60.0)
@@ -60,6 +62,7 @@ class Desk:
             world=lambda: known,
             purging=self._purge,
             status=lambda: {"store": {"entries": 7}},
+            **({} if numbers is None else {"numbers": lambda: numbers}),
             overrides=self.overrides,
             ceilings=lambda: CEILINGS,
             log=self.log,
@@ -252,7 +255,16 @@ async def test_the_status_says_what_there_is() -> None:
     async with desk.client() as client:
         told = (await client.get("/_bff/admin/status", headers=OPERATOR)).json()
     assert [context["name"] for context in told["contexts"]] == ["discovery", "ecommerce"]
-    assert told["contexts"][0] == {"name": "discovery", "owner": "team-discovery", "loaded": True, "events": []}
+    assert told["contexts"][0] == {
+        "name": "discovery",
+        "owner": "team-discovery",
+        "contact": "",
+        "loaded": True,
+        "events": [],
+        "proxy": {},
+    }
+    assert told["bearer"] == {"name": "operator", "scope": "*"}
+    assert told["overrides"] == []
     assert [each["name"] for each in told["fragments"]] == ["discovery/card", "discovery/list", "ecommerce/lines"]
     assert told["store"] == {"entries": 7}
     assert [(action["who"], action["kind"]) for action in told["actions"]] == [
@@ -270,6 +282,45 @@ async def test_a_team_sees_its_own() -> None:
     assert [context["name"] for context in told["contexts"]] == ["discovery"]
     assert {each["name"].partition("/")[0] for each in told["fragments"]} == {"discovery"}
     assert [action["who"] for action in told["actions"]] == ["discovery"]
+
+
+async def test_the_status_counts_what_the_scope_reaches() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def numbers(kind: str, name: str) -> dict[str, Any]:
+        asked.append((kind, name))
+        return {"ends": {"fresh": {"ok": 3}}} if kind == "fragment" else {"statuses": {"200": 3}}
+
+    desk = Desk(numbers=numbers)
+    await desk.overrides.add("discovery/card", {"state": "stored"}, lasting="1h", reason="slow", by="ada")
+    await desk.overrides.add("ecommerce", {"state": "off"}, lasting="1h", reason="gone", by="ada")
+    async with desk.client() as client:
+        told = (await client.get("/_bff/admin/status", headers=TEAM)).json()
+    assert told["bearer"] == {"name": "discovery", "scope": ["discovery", "site"]}
+    assert told["fragments"][0]["ends"] == {"fresh": {"ok": 3}}
+    assert told["contexts"][0]["statuses"] == {"200": 3}
+    assert told["contexts"][0]["proxy"] == {"ends": {"fresh": {"ok": 3}}}
+    assert [each["target"] for each in told["overrides"]] == ["discovery/card"]
+    assert not [name for _, name in asked if name.startswith("ecommerce")]
+
+
+# --- the dashboard ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_dashboards_shell_is_for_anybody_and_holds_nothing() -> None:
+    async with Desk().client() as client:
+        for headers in ({}, {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}):
+            answer = await client.get(ADMIN, headers=headers)
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "<script>" not in answer.text
+        assert "discovery" not in answer.text
+        assert (await client.post(ADMIN)).status_code == 401
+        assert (await client.post(ADMIN, headers=OPERATOR)).status_code == 404
+    async with Desk({}).client() as client:
+        assert (await client.get(ADMIN)).status_code == 404
 
 
 async def test_the_record_has_an_end() -> None:
