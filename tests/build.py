@@ -351,7 +351,7 @@ class World:
         self.store = MemoryStore(1024 * 1024, self.seen.evicted)
         self.checker = Checker()
         self.planner = planner(*pages, fragments=fragments)
-        self.tasks = Underway(Signer(["a secret"]), lambda: WALL + self.loop.time())
+        self.tasks = Underway(Signer(["a secret"]), lambda: WALL + self.loop.time(), tier)
         sources: dict[str, Source] = {
             "html": HtmlSource(self.checker),
             "json": JsonSource(self.checker),

@@ -206,6 +206,7 @@ class Gateway:
                 await running.client.aclose()
             if running.tier is not None and running.replica is not None:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                    await running.underway.aclose()
                     await running.replica.aclose()
                     await running.tier.aclose()
             running.timer.close()

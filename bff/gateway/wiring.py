@@ -60,6 +60,7 @@ class Running:
     tier: Tier | None
     replica: Replica | None
     signer: Signer
+    underway: Underway
     checker: Checker
     resolver: Resolver
     pages: Pages
@@ -81,7 +82,7 @@ def wire(gateway: Gateway) -> Running:
     tier = open_tier(settings.store, failed=gateway.telemetry.failed, tell=gateway.log.event)
     checker = Checker()
     signer = Signer(settings.secret or [os.urandom(32)])
-    underway = Underway(signer, time.time)
+    underway = Underway(signer, time.time, tier)
     sources = known.sources(Kit(checker=checker, render=settings.limits.render))
     replica = None if tier is None else Replica(tier, sources, clock=time.monotonic, wall=time.time)
     resolver = Resolver(
@@ -117,6 +118,7 @@ def wire(gateway: Gateway) -> Running:
         tier=tier,
         replica=replica,
         signer=signer,
+        underway=underway,
         checker=checker,
         resolver=resolver,
         pages=pages,

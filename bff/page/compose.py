@@ -99,15 +99,16 @@ class Composition:
     def _start(self, running: Running, decided: Result | None) -> None:
         fragment = running.plan.fragment
         if decided is LEFT_TO_BROWSER and fragment is not None and fragment.starts_task and running.call is not None:
-            running.result = self._resolver.underway(running.call, self.visit)
-            if running.result is not None:
-                return
+            self._awaits(running, self._resolver.underway(running.call, self.visit, decided, running.end))
+            return
         if decided is not None or running.call is None:
             running.result = decided or omitted(Reason.DANGLING)
             if running.plan.fragment is not None:
                 self._telemetry.slot(running.plan.fragment.name, running.result)
             return
-        answer = self._resolver.start(running.call, self.visit, running.end)
+        self._awaits(running, self._resolver.start(running.call, self.visit, running.end))
+
+    def _awaits(self, running: Running, answer: Result | Wait) -> None:
         if isinstance(answer, Wait):
             running.wait = answer
             running.interim = answer.first

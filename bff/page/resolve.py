@@ -16,12 +16,13 @@ from random import random
 from typing import Final
 
 from bff.markup.check import Checker
-from bff.model import UNTIMED, Ask, Clock, Failure, Fetch, Fragment, Purge, Reason, Reply, Result, Telemetry, Timing
+from bff.model import Ask, Clock, Failure, Fetch, Fragment, Purge, Reason, Reply, Result, Telemetry, Timing
 from bff.page import results
 from bff.page.call import Call, Visit
 from bff.page.flight import SHOWABLE, Done, Flight, Kept, Wait
 from bff.page.landing import Landing
-from bff.page.replica import PAUSE, Replica
+from bff.page.replica import Replica
+from bff.page.search import Searching
 from bff.page.tasks import Underway
 from bff.rules import keys, serve
 from bff.store.entry import Entry
@@ -55,7 +56,6 @@ class Resolver:
     ) -> None:
         """`overloaded`: the limit for which optional calls ask nobody now; "" where they do."""
         self._store = store
-        self._replica = replica
         self._fetch = fetch
         self._asks = {name: each.through(fetch, clock) for name, each in sources.items() if isinstance(each, Asking)}
         self._checker = checker
@@ -77,6 +77,7 @@ class Resolver:
             wall=wall,
             chance=chance,
         )
+        self._searching = Searching(self, self.landing, store=store, replica=replica, tasks=tasks)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -96,13 +97,19 @@ class Resolver:
             self._telemetry.cache(call.fragment.name, "hit")
             if now >= entry.early and self._renewable(entry, now):
                 self._take_off(call, visit, key, variant, kept, now=now, share=True)
-            return self._fresh(call, entry, now)
+            return self.fresh(call, entry, now)
         if use is serve.Use.REVALIDATE and entry is not None and not call.then_fresh:
             self._telemetry.cache(call.fragment.name, "stale")
             if self._renewable(entry, now):
                 self._take_off(call, visit, key, variant, kept, now=now, share=True)
             return self._count(call, results.stale(entry, policy.cache, Reason.HIT, began=now, now=now))
-        if self._tasks and variant.shareable and (task := self._tasks.shown(key, visit.principal, now)):
+        elsewhere = self._tasks.shared(call.fragment)
+        if (
+            self._tasks
+            and variant.shareable
+            and not elsewhere
+            and (task := self._tasks.shown(key, visit.principal, now))
+        ):
             return self._count(call, task)
         self._telemetry.cache(call.fragment.name, "miss" if share else "bypass")
         if call.optional and (limit := self._overloaded()):
@@ -118,11 +125,23 @@ class Resolver:
             fragment, visit.headers, visit.cookies, visit.principal, visit.locale, unverified=visit.unverified
         )
 
-    def underway(self, call: Call, visit: Visit) -> Result | None:
-        """The task that this call has begun and that has not ended, where nobody is to be asked for the fragment itself."""
-        variant = self._variant(call.fragment, visit)
-        shown = self._tasks.shown(call.key + variant.key, visit.principal, self.now()) if variant.shareable else None
-        return None if shown is None else self._count(call, shown)
+    def underway(self, call: Call, visit: Visit, otherwise: Result, done: Done) -> Result | Wait:
+        """The task that this call has begun and that has not ended, where nobody is to be asked for the fragment itself.
+
+        `otherwise` stands where there is none.
+        """
+        variant, now = self._variant(call.fragment, visit), self.now()
+        key = call.key + variant.key
+        if not (variant.shareable and self._tasks.shared(call.fragment)):
+            shown = self._tasks.shown(key, visit.principal, now) if variant.shareable else None
+            return self._count(call, shown or otherwise)
+        wait = Wait(self, call, visit, now, done)
+        wait.flight = flight = Flight(call, key, variant, Kept(None, serve.Use.NOTHING), now)
+        flight.waits.append(wait)
+        self._alone.add(flight)
+        wait.alarm = self._timer.at(now + call.policy.timeout.total, wait.expire)
+        flight.search = asyncio.get_running_loop().create_task(self._searching.remember(flight, otherwise))
+        return wait
 
     def _shed(self, call: Call, entry: Entry | None, now: float, limit: str) -> Result:
         """The gateway does less: what stands in for an optional slot costs next to nothing."""
@@ -132,7 +151,7 @@ class Resolver:
     def _without_asking(self, call: Call, entry: Entry | None, use: serve.Use, now: float) -> Result:
         kept = entry if use is not serve.Use.NOTHING and call.policy.state == "stored" else None
         if kept is not None and use is serve.Use.FRESH:
-            return self._fresh(call, kept, now)
+            return self.fresh(call, kept, now)
         return self._count(call, self.fall(call, Reason.OFF, kept, now))
 
     def _board(self, wait: Wait, key: str, variant: keys.Variant, kept: Kept, *, share: bool) -> None:
@@ -158,13 +177,14 @@ class Resolver:
             self._flights[key] = flight
         else:
             self._alone.add(flight)
-        if share and self._replica is not None:
-            flight.search = asyncio.get_running_loop().create_task(self._search(flight, visit, self._replica))
+        search = self._searching.begin(flight, visit)
+        if search is not None:
+            flight.search = asyncio.get_running_loop().create_task(search)
         else:
-            self._ask(flight, visit, now)
+            self.ask(flight, visit, now)
         return flight
 
-    def _ask(self, flight: Flight, visit: Visit, now: float) -> None:
+    def ask(self, flight: Flight, visit: Visit, now: float) -> None:
         call = flight.call
         policy, fragment = call.policy, call.fragment
         flight.asking = True
@@ -222,52 +242,6 @@ class Resolver:
                 self._alone.add(flight)
                 flight.share = False
 
-    # --- looking in the second tier -----------------------------------------------------------------------------------
-
-    async def _search(self, flight: Flight, visit: Visit, replica: Replica) -> None:
-        """Take what another process has, or wait for what it is fetching; else be the one that fetches."""
-        pause, longest = PAUSE
-        key = flight.key
-        while not self._met(flight, await replica.find(flight.call, key)):
-            if await replica.lease(key, flight.call.policy.timeout.total):
-                flight.leased, flight.search = True, None
-                self._ask(flight, visit, self.now())
-                return
-            if not flight.waits or self.now() >= flight.ends:  # whoever is fetching it does so for us too
-                break
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, longest)
-        flight.search = None
-        self._gone(flight)
-        if flight.waits:
-            self.landing.failed(flight, Reason.TIMEOUT, "another process was fetching it", UNTIMED)
-        else:
-            self.landing.over(flight)
-
-    def _met(self, flight: Flight, found: Entry | None) -> bool:
-        """Take over what the second tier has, if it is news; whether that is all that was wanted."""
-        call, now = flight.call, self.now()
-        if found is None or (flight.entry is not None and found.born <= flight.entry.born):
-            return False
-        marked = found.stale_at  # by a purge that the tier has seen, which memory need not have
-        if not self._store.put(found, flight.began):
-            return False
-        found.stale_at = min(found.stale_at, marked)
-        use = serve.use(found, call.fragment.version, call.policy.cache, now)
-        found.used = now if flight.waits or flight.entry is None else flight.entry.used
-        flight.entry, flight.reserve = found, (found if use in SHOWABLE else None)
-        waits, flight.waits = flight.waits, []
-        for wait in waits:
-            if use is serve.Use.FRESH:
-                wait.let_go()
-                wait.done(self._fresh(wait.call, found, now))
-            elif use is serve.Use.REVALIDATE and not wait.call.then_fresh:
-                wait.let_go()
-                self.end(wait, results.stale(found, wait.call.policy.cache, Reason.HIT, began=wait.began, now=now))
-            else:
-                flight.waits.append(wait)
-        return use is serve.Use.FRESH
-
     # --- leaving ------------------------------------------------------------------------------------------------------
 
     def abandon(self, wait: Wait) -> None:
@@ -288,10 +262,11 @@ class Resolver:
             flight.search.cancel()
         else:
             return  # its answer is being read
-        self._gone(flight)
+        self.gone(flight)
         self.landing.over(flight)
 
-    def _gone(self, flight: Flight) -> None:
+    def gone(self, flight: Flight) -> None:
+        """It asks nobody any more."""
         if flight.asking:
             flight.asking = False
             self._telemetry.inflight(flight.call.fragment.context, -1)
@@ -309,10 +284,10 @@ class Resolver:
                 flight.exchange.cancel()
             if flight.search is not None:
                 flight.search.cancel()
-            self._gone(flight)
+            self.gone(flight)
 
     def _landed(self, flight: Flight, answer: Reply | Failure) -> None:
-        self._gone(flight)
+        self.gone(flight)
         flight.exchange = None
         self.landing.landed(flight, answer)
 
@@ -338,7 +313,8 @@ class Resolver:
         self._telemetry.slot(call.fragment.name, result)
         return result
 
-    def _fresh(self, call: Call, entry: Entry, now: float) -> Result:
+    def fresh(self, call: Call, entry: Entry, now: float) -> Result:
+        """What a slot becomes by a fresh copy."""
         if entry.status in serve.NEGATIVE and not call.primary:
             detail = f"answered {entry.status}, kept"
             return self._count(call, self.fall(call, Reason.NOT_FOUND, None, now, detail, status=entry.status))

@@ -1,19 +1,26 @@
 """Tasks that contexts have begun and not ended, by the key of what was asked: a reload shows the same one.
 
-Bookkeeping of one process; what a 202 means is `rules.tasks`, who asks on is the gateway.
+What a 202 means is `rules.tasks`, who asks on is the gateway. Each process remembers what it has begun; where there is a
+second tier it is told too, so that every other process shows the same task: begun by key, and ended by the task, because
+whoever learns that one is over need not know what was asked.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+import json
+from collections.abc import Coroutine
+from hashlib import blake2b
+from typing import Any, Final
 
-from bff.model import Clock, Failure, Reason, Reply, Result
+from bff.model import Clock, Failure, Fragment, Reason, Reply, Result
 from bff.page import results
 from bff.page.call import Call
 from bff.page.flight import Wait
 from bff.rules import tasks
 from bff.rules.caching import Fields
 from bff.rules.tasks import LIFE, Signer, Task
+from bff.store.tier import Tier
 
 KEPT: Final = 4096
 """Tasks remembered; beyond it the oldest are forgotten, and a reload offers to start those again."""
@@ -22,11 +29,14 @@ KEPT: Final = 4096
 class Underway:
     """What was begun: `known` is asked by key, `end` is told by whoever learns that a task is over."""
 
-    def __init__(self, signer: Signer, wall: Clock) -> None:
+    def __init__(self, signer: Signer, wall: Clock, tier: Tier | None = None) -> None:
         self._signer = signer
         self._wall = wall
+        self._tier = tier
         self._tasks: dict[str, Task] = {}
         self._keys: dict[Task, str] = {}
+        self._names: set[str] = set()  # fragments that have begun any
+        self._telling: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -35,10 +45,10 @@ class Underway:
         """A task that has just begun; remembered under `key`, unless what was asked may be shared with nobody (None)."""
         task = Task(name=name, target=target, until=int(self._wall()) + LIFE)
         if key is not None:
-            self._forget(key)
-            if len(self._tasks) >= KEPT:
-                self._forget(next(iter(self._tasks)))
-            self._tasks[key], self._keys[task] = task, key
+            self._names.add(name)
+            self._remember(key, task)
+            if self._tier is not None:
+                self._tell(self._tier.set_value(_begun(key), _packed(task), keep=LIFE))
         return task
 
     def accept(self, call: Call, key: str | None, reply: Reply, found: Fields) -> Task | Failure:
@@ -59,10 +69,11 @@ class Underway:
     def shown(self, key: str, principal: str | None, now: float) -> Result | None:
         """What a slot becomes whose task was begun before and has not ended."""
         task = self.known(key)
-        if task is None:
-            return None
-        pause = tasks.pause(self.age(task))
-        return results.underway(self.url(task, principal), began=now, now=now, wait=pause)
+        return None if task is None else self.showing(task, principal, began=now, now=now)
+
+    def showing(self, task: Task, principal: str | None, *, began: float, now: float) -> Result:
+        """What a slot becomes whose task is this one."""
+        return results.underway(self.url(task, principal), began=began, now=now, wait=tasks.pause(self.age(task)))
 
     def known(self, key: str) -> Task | None:
         """The task that was begun by asking this, and has not ended as far as anybody here knows."""
@@ -72,10 +83,34 @@ class Underway:
             return None
         return task
 
+    def shared(self, fragment: Fragment) -> bool:
+        """Whether to ask what other processes know: there may be some, and this fragment's answers may begin tasks."""
+        return self._tier is not None and (fragment.starts_task or fragment.name in self._names)
+
+    async def recall(self, key: str) -> Task | None:
+        """The same as `known` as far as anybody knows who shares the second tier."""
+        task = self.known(key)
+        if self._tier is None:
+            return task
+        if task is None:
+            task = _unpacked(await self._tier.value(_begun(key)))
+        if task is None or task.until <= self._wall():
+            return None
+        if await self._tier.value(_ended(task)) is not None:
+            if self._tasks.get(key) == task:
+                self._forget(key)
+            return None
+        if key not in self._tasks:
+            self._remember(key, task)
+        return task
+
     def end(self, task: Task) -> None:
+        """It is over, for everybody."""
         key = self._keys.get(task)
         if key is not None:
             self._forget(key)
+        if self._tier is not None:
+            self._tell(self._tier.set_value(_ended(task), b"1", keep=LIFE))
 
     def age(self, task: Task) -> float:
         """Seconds since it began."""
@@ -89,7 +124,51 @@ class Underway:
         """Where this principal asks for the task."""
         return f"/_bff/tasks/{self._signer.sign(task, principal)}"
 
+    async def aclose(self) -> None:
+        """Let what is being told be told."""
+        while self._telling:
+            await asyncio.gather(*self._telling, return_exceptions=True)
+
+    def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(telling)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    def _remember(self, key: str, task: Task) -> None:
+        self._forget(key)
+        if len(self._tasks) >= KEPT:
+            self._forget(next(iter(self._tasks)))
+        self._tasks[key], self._keys[task] = task, key
+
     def _forget(self, key: str) -> None:
         task = self._tasks.pop(key, None)
         if task is not None and self._keys.get(task) == key:
             del self._keys[task]
+
+
+def _begun(key: str) -> str:
+    """The name of a shared setting; a key holds what visitors have sent, and may be long."""
+    return f"task:{_digest(key)}"
+
+
+def _ended(task: Task) -> str:
+    return f"task-over:{_digest(_packed(task).decode())}"
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _packed(task: Task) -> bytes:
+    return json.dumps([task.name, task.target, task.until], separators=(",", ":")).encode()
+
+
+def _unpacked(data: bytes | None) -> Task | None:
+    """Never raises: others may have written it."""
+    try:
+        name, target, until = json.loads(data or b"")
+    except (ValueError, TypeError):
+        return None
+    if not (isinstance(name, str) and isinstance(target, str) and isinstance(until, int)):
+        return None
+    return Task(name=name, target=target, until=until)

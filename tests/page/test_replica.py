@@ -12,6 +12,7 @@ from bff.model import Fragment, Outcome, Reason
 from bff.page.flight import Wait
 from bff.page.replica import reading
 from bff.rules.caching import Fields
+from bff.store.record import Record
 from bff.upstream.sources.content import Content, Read, Unreadable
 from tests.asker import KEEP, Asker
 from tests.build import Shelf, World, fragment, policy
@@ -25,8 +26,8 @@ FRESH_HIT = (Outcome.FRESH, Reason.HIT)
 class Machines:
     """Worlds of their own memory that share a tier and a clock."""
 
-    def __init__(self, made: Fragment) -> None:
-        self.shelf = Shelf()
+    def __init__(self, made: Fragment, shelf: Shelf | None = None) -> None:
+        self.shelf = shelf or Shelf()
         first = World(fragments={made.name: made}, tier=self.shelf)
         second = World(fragments={made.name: made}, tier=self.shelf, loop=first.loop)
         self.one, self.two = Asker(made, first), Asker(made, second)
@@ -266,3 +267,27 @@ async def test_a_defect_of_a_sources_makes_its_answer_unreadable(later: bool, ca
     made = read() if callable(read) else read
     assert made == Unreadable("reading it failed; the log says how")
     assert "a defect" in caplog.text
+
+
+class Late(Shelf):
+    """Whoever has the lease has kept it just before it goes to the next one."""
+
+    hidden: Record | None = None
+
+    async def lease(self, key: str, seconds: float) -> bool:
+        if self.hidden is not None:
+            self.records[key] = self.hidden
+        return await super().lease(key, seconds)
+
+
+async def test_what_was_kept_while_the_lease_changed_hands_is_not_fetched_again() -> None:
+    shelf = Late()
+    machines = Machines(fragment(layer=KEEP), shelf)
+    await machines.fetched(machines.one)
+    ((key, shelf.hidden),) = shelf.records.items()
+    del shelf.records[key]
+    machines.two.ask()
+    await machines.settled()
+    assert machines.two.last == FRESH_HIT
+    assert machines.two.world.upstreams.flown == []
+    assert shelf.leases == set(), "and it is given back"

@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import pytest
@@ -7,7 +8,7 @@ from bff.page.flight import Wait
 from bff.page.tasks import KEPT, Underway
 from bff.page.wire import HtmlWriter, JsonWriter
 from bff.rules.tasks import LIFE, Signer
-from tests.build import WALL, World, document, fragment, int_param, page, slot
+from tests.build import WALL, Shelf, World, document, fragment, int_param, page, slot
 
 EXPORT = fragment("shop/export", starts_task=True, forward=Forward(principal="x-user"), params={"n": int_param("n")})
 REPORT = fragment("shop/report", layer={"cache.mode": "off"})
@@ -161,3 +162,134 @@ def test_what_is_remembered_is_bounded_and_ends() -> None:
     now[0] += 1
     assert known.known("k2") is None
     assert len(known) == KEPT - 1
+
+
+class Machines:
+    """Two processes that share a tier, and a visitor of both."""
+
+    def __init__(self, name: str = "shop/export", **params: str) -> None:
+        self.shelf = Shelf()
+        self.first = World(fragments=FRAGMENTS, tier=self.shelf)
+        self.second = World(fragments=FRAGMENTS, tier=self.shelf, loop=self.first.loop)
+        self.here, self.there = (Asker(world, name, **params) for world in (self.first, self.second))
+
+    @staticmethod
+    async def settled() -> None:
+        """Until every look-up has run, and what is told has been told."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def ask(self, asker: Asker, principal: str | None = "ada") -> Result | None:
+        """What becomes of asking; None: it waits."""
+        before = len(asker.results)
+        asker.ask(principal)
+        await self.settled()
+        return asker.results[-1] if len(asker.results) > before else None
+
+    async def begun(self) -> str:
+        assert await self.ask(self.here) is None
+        self.first.upstreams.to("/export/1").reply(b"", 202, location="/jobs/1")
+        await self.settled()
+        return self.here.results[-1].task
+
+
+@pytest.mark.anyio
+async def test_another_process_shows_the_same_task_until_anybody_learns_that_it_is_over() -> None:
+    machines = Machines(n="1")
+    begun = await machines.begun()
+    for asker in (machines.there, machines.here):
+        shown = await machines.ask(asker)
+        assert shown is not None
+        assert (shown.outcome, shown.reason, shown.task) == (Outcome.PENDING, Reason.TASK, begun)
+    assert machines.second.upstreams.flown == []
+    assert await machines.ask(machines.there, "bob") is None, "a task is its owner's"
+    task = machines.second.tasks.read(begun.removeprefix("/_bff/tasks/"), "ada")
+    assert task is not None
+    machines.second.tasks.end(task)
+    await machines.settled()
+    assert await machines.ask(machines.here) is None
+    assert len(machines.first.upstreams.open) == 1, "it is over: asking begins another"
+
+
+@pytest.mark.anyio
+async def test_two_processes_begin_slow_work_once() -> None:
+    """Whoever waits for the other's answer is shown what that has begun."""
+    machines = Machines(n="1")
+    assert await machines.ask(machines.here) is None
+    asking = asyncio.create_task(machines.ask(machines.there))
+    assert await asking is None
+    machines.first.upstreams.to("/export/1").reply(b"", 202, location="/jobs/1")
+    while not machines.there.results:  # noqa: ASYNC110 - it looks again by itself
+        await asyncio.sleep(0)
+    assert machines.there.results[-1].task == machines.here.results[-1].task
+    assert machines.second.upstreams.flown == []
+
+
+@pytest.mark.anyio
+async def test_a_slot_that_a_click_loads_shows_what_another_process_has_begun() -> None:
+    shell = document(slot(1, "shop/export", load="click", params=(("n", ("1",)),)))
+    machines = Machines(n="1")
+    begun = await machines.begun()
+    world = World(page(shell), fragments=FRAGMENTS, tier=machines.shelf, loop=machines.first.loop)
+    for who, task in (("ada", begun), ("bob", "")):
+        composition = world.compose(principal=who)
+        composition.begin()
+        assert composition.pending == 1
+        await machines.settled()
+        (running,) = composition.slots
+        assert running.result is not None
+        assert (running.result.outcome, running.result.task) == (Outcome.PENDING, task)
+    assert world.upstreams.flown == []
+
+
+@pytest.mark.anyio
+async def test_a_page_that_is_left_or_over_looks_for_no_task_any_more() -> None:
+    shell = document(slot(1, "shop/export", load="click", params=(("n", ("1",)),)))
+    world = World(page(shell), fragments=FRAGMENTS, tier=Shelf())
+    left, over = world.compose(principal="ada"), world.compose(principal="ada")
+    left.begin()
+    over.begin()
+    left.leave()
+    over.expire()
+    await Machines.settled()
+    assert left.slots[0].result is None
+    assert over.slots[0].result is not None
+    assert not world.resolver._alone
+
+
+@pytest.mark.anyio
+async def test_what_begins_tasks_unannounced_is_looked_for_once_it_has() -> None:
+    """Its answers are never kept, so no lease is asked for either."""
+    machines = Machines("shop/report")
+    assert await machines.ask(machines.here) is None
+    assert len(machines.first.upstreams.open) == 1
+    machines.first.upstreams.to("/report").reply(b"", 202, location="/jobs/2")
+    await machines.settled()
+    shown = await machines.ask(machines.here)
+    assert shown is not None
+    assert shown.task == machines.here.results[0].task
+    assert machines.shelf.leases == set()
+
+
+@pytest.mark.anyio
+async def test_a_tier_that_is_away_or_says_nonsense_hides_no_task_of_ones_own() -> None:
+    machines = Machines(n="1")
+    begun = await machines.begun()
+    machines.shelf.away = True
+    shown = await machines.ask(machines.here)
+    assert shown is not None
+    assert shown.task == begun
+    machines.shelf.away = False
+    for nonsense in (b"", b"[1]", b"[1, 2, 3]", b"\xff"):
+        machines.shelf.values = dict.fromkeys(machines.shelf.values, nonsense)
+        assert await machines.second.tasks.recall("shop/export?n=1#principal:ada") is None
+
+
+@pytest.mark.anyio
+async def test_a_day_later_nobody_remembers() -> None:
+    machines = Machines(n="1")
+    await machines.begun()
+    machines.first.loop.advance(LIFE)
+    await machines.first.tasks.aclose()
+    assert await machines.ask(machines.there) is None
+    assert len(machines.second.upstreams.open) == 1
