@@ -1,5 +1,6 @@
 """The demo's slow work over HTTP, end to end: a gateway process, the registrar's own service, and what a visitor does."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -134,3 +135,23 @@ async def test_the_list_goes_on_page_by_page(office: Office) -> None:
     assert data["next"].startswith("/_bff/fragments/registrar/learners?")
     assert data["previous"].startswith("/_bff/fragments/registrar/learners?")
     assert (await office.get(onward + "&page_size=51", **ADA))[0] == 400
+
+
+async def test_a_reload_on_another_gateway_shows_the_same_task_and_that_it_is_over(
+    site: Site, serve: Serve, office: Office
+) -> None:
+    """Two processes share a file: one begins the work, the other is asked how far it is, then either is over it."""
+    site.settings({"trusted_proxies": ["127.0.0.1"], "secret": "kept", "watch": False, "store": "sqlite:///bff.sqlite"})
+    here, there = Office(await serve(), office.now), Office(await serve(), office.now)
+    src = (await here.slot("export", **ADA))["src"] or ""
+    task = (await here.get(src, sec_fetch_mode="cors", **ADA))[1]["location"]
+    async with asyncio.timeout(20):
+        while (await there.slot("export", **ADA)).get("task") != task:
+            pass  # it is told in the background
+    assert (await there.slot("export", **BEN)).get("task") is None
+    assert (await there.get(src, sec_fetch_mode="cors", **ADA))[1]["location"] == task, "a click there is no second one"
+    office.now[0] = 10.0
+    assert json.loads((await there.get(task, sec_fetch_mode="cors", **ADA))[2])["state"] == "succeeded"
+    async with asyncio.timeout(20):
+        while (await here.slot("export", **ADA)).get("task") is not None:
+            pass
