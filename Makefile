@@ -8,7 +8,7 @@ SERVERS := redis-server # a real one, for the store and the events
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-unit test-browser test-lowest bench fmt docs constraints browsers servers .servers clean
+.PHONY: help demo test lint test-unit test-browser test-lowest bench fuzz fmt docs constraints browsers servers .servers clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -39,6 +39,9 @@ test-lowest: constraints.txt pyproject.toml ## the unit tests on the oldest depe
 
 bench: $(VENV)/.demo ## this gateway beside nginx SSI and Varnish ESI (JSON=… keeps the figures)
 	@$(BIN)/python -m tests.bench.run $(if $(JSON),--json $(JSON))
+
+fuzz: $(VENV)/.dev ## make up inputs for what reads others' bytes (FUZZ=… of them for each; what is found goes into tests/corpus)
+	@FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest --no-cov -p no:cacheprovider --timeout=0 -k any_bytes tests/fuzz
 
 fmt: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
