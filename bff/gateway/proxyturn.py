@@ -24,7 +24,7 @@ from bff.rules.early import BETA, early
 from bff.rules.forwarding import Lines
 from bff.rules.reuse import Reuse, Use
 from bff.rules.stored import Refused, Stored
-from bff.store.answers import USED, Kept, judged, others
+from bff.store.answers import Kept, judged, others
 from bff.upstream.stream import Torn
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -134,7 +134,7 @@ class Turn:
         job, stored, body = self._job, kept.stored, kept.body
         entry = self._keeping.entry(job)
         if entry is not None:
-            entry.seen = USED
+            entry.hit = True
         self._count("hit" if decision.ttl > 0 else "stale")
         own = [(b"age", reuse.age_header(stored, self._now()))]
         said = member or cachestatus.hit(decision.ttl, detail=detail)

@@ -318,7 +318,11 @@ class Resolver:
         if entry.status in serve.NEGATIVE and not call.primary:
             detail = f"answered {entry.status}, kept"
             return self._count(call, self.fall(call, Reason.NOT_FOUND, None, now, detail, status=entry.status))
-        return self._count(call, results.hit(call, entry, now))
+        age, seen = int(now - entry.born), entry.seen
+        if seen is None or seen[0] != age:
+            seen = age, results.hit(call, entry, now)
+            self._store.used(entry, seen, now)
+        return self._count(call, seen[1])
 
     def fall(
         self,

@@ -17,18 +17,14 @@ _REFUSED = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
 
 
 def hit(call: Call, entry: Entry, now: float) -> Result:
-    """A fresh copy's result, remembered for the second it is true."""
-    age = int(now - entry.born)
-    seen = entry.seen
-    if seen is not None and seen[0] == age:
-        return seen[1]
-    result = Result(
+    """A fresh copy's result, true for a second."""
+    return Result(
         outcome=Outcome.FRESH,
         reason=Reason.HIT,
         markup=entry.markup,
         data=entry.data,
         status=entry.status,
-        age=float(age),
+        age=float(int(now - entry.born)),
         as_of=entry.as_of,
         date=entry.terms.date,
         tags=entry.tags,
@@ -36,9 +32,6 @@ def hit(call: Call, entry: Entry, now: float) -> Result:
         left=serve.left(entry, call.policy.cache, now),
         etag=entry.terms.etag,
     )
-    entry.seen = (age, result)
-    entry.used = now
-    return result
 
 
 def stale(

@@ -11,15 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bff.model import Cache, Outcome, Reason, Result
+from bff.model import Cache
 from bff.rules.caching import Terms
 from bff.rules.freshness import lifetime
 from bff.rules.stored import Stored
 from bff.rules.vary import VARIANTS
 from bff.store.entry import OVERHEAD, OVERHEAD_OF_TAG, Entry
 
-USED: Final = (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT))
-"""What a hit leaves in `Entry.seen`, which eviction reads."""
 _PER_LINE: Final = 160  # bytes of bookkeeping of a header line, as measured
 _NO_TERMS: Final = Terms(
     storable=True, lifetime=None, age=0.0, stale_while_revalidate=None, stale_if_error=None,

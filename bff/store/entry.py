@@ -36,6 +36,7 @@ class Entry:
     used: float = 0.0  # when a hit last made a result of it
     failures: int = 0  # of refreshing it, in a row
     retry_at: float = 0.0  # a background refresh that failed is not tried again before
+    hit: bool = False  # since it was last considered for leaving
     seen: tuple[int, Result] | None = None  # the result made of it, true for one second of age
 
     @property

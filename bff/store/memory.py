@@ -13,7 +13,7 @@ from typing import Final
 
 from cachetools import Cache
 
-from bff.model import Purge
+from bff.model import Purge, Result
 from bff.store.entry import Entry
 from bff.store.index import Index
 from bff.store.purges import Purges
@@ -23,6 +23,8 @@ VARIANTS: Final = 64
 LOOK: Final = 16  # entries that one eviction looks at anew
 POOL: Final = 16  # of those seen by earlier ones, the worst so many are remembered
 SLICE: Final = 500  # purged entries taken apart at once: about a millisecond
+HOLDING: Final = 1024
+"""Entries that hold the result of a hit, of 300 bytes: what is hit more rarely than those has it made anew."""
 CHEAP: Final = 0.001  # seconds that any fetch counts for: among what costs nothing, the largest leaves first
 
 
@@ -30,8 +32,8 @@ class _Sized(Cache[str, Entry]):
     """Entries within their budget, with an index that every way in and out keeps right.
 
     What leaves is what is worth least by GreedyDual-Size (Cao and Irani 1997): seconds to fetch it again for each byte, on
-    top of what the last one to leave was worth when this one was last used. A hit changes nothing, so that it costs one
-    look-up: that an entry was used shows by the result that the hit has left in it, when a hand that goes round comes by.
+    top of what the last one to leave was worth when this one was last used. A hit sorts nothing, so that it costs one
+    look-up: that an entry was used is seen when a hand that goes round comes by.
     The worst of those it has passed are remembered, as Redis does it: nearly as good as keeping all of them sorted.
     """
 
@@ -89,10 +91,10 @@ class _Sized(Cache[str, Entry]):
 
     def _least(self) -> Entry:
         found = self._passed()
-        found.sort(key=lambda entry: entry.seen is not None)  # of equals, what was not used leaves first
+        found.sort(key=lambda entry: entry.hit)  # of equals, what was not used leaves first
         for entry in found:
-            if entry.seen is not None:
-                entry.seen = None
+            if entry.hit:
+                entry.hit, entry.seen = False, None  # so that the next hit shows again
                 self._rank(entry)
         found.sort(key=lambda entry: entry.rank)
         self._pool = [entry.key for entry in found[1 : POOL + 1]]
@@ -148,6 +150,7 @@ class MemoryStore:
         self._cache = _Sized(budget, evicted)
         self._evicted = evicted
         self._purges = Purges()
+        self._holding: deque[str] = deque()  # keys of what holds a result
         self.get: Callable[[str], Entry | None] = self._cache.live.get
 
     def put(self, entry: Entry, began: float | None = None) -> bool:
@@ -170,6 +173,16 @@ class MemoryStore:
             return False
         self.sweep(8)
         return True
+
+    def used(self, entry: Entry, seen: tuple[int, Result], now: float) -> None:
+        """A hit has made this of an entry. It is remembered with the entry, of `HOLDING` entries at most."""
+        if entry.seen is None:
+            if len(self._holding) == HOLDING:
+                before = self.get(self._holding.popleft())
+                if before is not None:
+                    before.seen = None
+            self._holding.append(entry.key)
+        entry.seen, entry.hit, entry.used = seen, True, now
 
     def purged_since(
         self, began: float, fragment: str, tags: Sequence[str] = (), principal: str | None = None

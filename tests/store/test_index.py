@@ -81,7 +81,7 @@ class Histories(RuleBasedStateMachine):
     def hit(self, key: str) -> None:
         found = self.store.get(key)
         if found is not None:
-            found.seen = (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT))
+            self.store.used(found, (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT)), self.now)
 
     @rule(key=st.sampled_from(KEYS))
     def put_again(self, key: str) -> None:

@@ -9,16 +9,18 @@ import pytest
 
 from bff.model import Outcome, Purge, Reason, Result
 from bff.store.entry import OVERHEAD, OVERHEAD_OF_TAG
-from bff.store.memory import VARIANTS, MemoryStore
+from bff.store.memory import HOLDING, VARIANTS, MemoryStore
 from bff.store.purges import LIMIT
 from tests.store.entries import entry
 
+SEEN = (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT))
+
 
 def used(store: MemoryStore, key: str) -> bool:
-    """Hit an entry as `page.results.hit` does; whether it is there."""
+    """Hit an entry; whether it is there."""
     found = store.get(key)
     if found is not None:
-        found.seen = (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT))
+        store.used(found, SEEN, 0.0)
     return found is not None
 
 
@@ -251,3 +253,23 @@ def test_purging_looks_at_nothing_that_it_does_not_meet() -> None:
     assert store.entries == 0
     assert store.sweep(500)
     assert len(store._cache.gone) == 9500
+
+
+def test_so_many_entries_hold_a_result_and_no_more() -> None:
+    """An entry that has left is not held by its having been used."""
+    store = MemoryStore(100 * 1024 * 1024)
+    for number in range(HOLDING + 10):
+        store.put(entry(f"shop/card?n={number}"))
+        assert used(store, f"shop/card?n={number}")
+        assert used(store, "shop/card?n=0")
+    holding = [number for number in range(HOLDING + 10) if holds(store, f"shop/card?n={number}")]
+    assert len(holding) <= HOLDING
+    assert holding[-1] == HOLDING + 9
+    assert store.expire(lambda each: each.key == f"shop/card?n={HOLDING + 9}") == 1
+    for number in range(HOLDING + 10):
+        used(store, f"shop/card?n={number}")
+
+
+def holds(store: MemoryStore, key: str) -> bool:
+    found = store.get(key)
+    return found is not None and found.seen is not None
