@@ -20,7 +20,6 @@ from rich.console import Console
 from bff import demo as processes
 from bff import findings as told
 from bff import fitness, operations, scaffold, waterfall
-from bff import simulate as scenes
 from bff import verify as verification
 from bff.arguments import (
     FOUND,
@@ -202,6 +201,8 @@ def simulate(
     All others answer within 20 ms; registered policies and fallbacks hold. Exit code 0: the page stands; 1: it is an error.
     Example: bff simulate /checkout/1 --slow discovery=3s --down recommendations --error enterprise/offers=500 --stale
     """
+    from bff import simulate as scenes  # noqa: PLC0415 - the other commands start without a server
+
     with plainly():
         wrong = scenes.asked(slow or [], down or [], error or [], stale=stale)
         chosen = choose(config, fragments)
