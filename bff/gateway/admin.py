@@ -94,6 +94,7 @@ class Admin:
         purging: Purging,
         status: Status,
         numbers: Callable[[], Numbers] = lambda: _uncounted,
+        live: Callable[[str], list[str]] = lambda _fragment: [],
         overrides: Overrides,
         ceilings: Callable[[], Mapping[str, object]],
         log: Log,
@@ -104,6 +105,7 @@ class Admin:
         self._purging = purging
         self._status = status
         self._numbers = numbers
+        self._live = live
         self._overrides = overrides
         self._ceilings = ceilings
         self._log = log
@@ -227,10 +229,12 @@ class Admin:
         if not lines:
             near = ", ".join(explain.names(world, name))
             raise Refused(404, f"there is no page or fragment {name}" + (f"; did you mean {near}?" if near else ""))
+        shown = [slot.fragment for slot in world.pages[name].shell.slots] if name in world.pages else [name]
+        lines += [line for each in dict.fromkeys(shown) if bearer.may(_owner(each)) for line in self._live(each)]
         return {"name": name, "lines": lines}
 
     def _within(self, target: str, bearer: Bearer) -> None:
-        if not bearer.may(target.partition("/")[0]):
+        if not bearer.may(_owner(target)):
             raise Refused(403, f"{target} is beyond the scope of {bearer.name}")
 
     # --- the record ---------------------------------------------------------------------------------------------------
@@ -298,6 +302,10 @@ async def _body(request: Request) -> Mapping[str, Any]:
     if not isinstance(told, dict):
         raise Refused(400, 'the body must be a JSON object, such as {"tag": "course:1"}')
     return told
+
+
+def _owner(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def _dated(override: Override) -> dict[str, Any]:

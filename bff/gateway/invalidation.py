@@ -102,6 +102,7 @@ def invalidate(
         purging=lambda purge: changes.purge(purge, purge.soft),
         status=partial(_status, gateway, store, tier, listener),
         numbers=partial(_numbers, gateway),
+        live=partial(_guarded, gateway),
         overrides=overrides,
         ceilings=lambda: gateway.registry.settings.ceilings,
         log=gateway.log,
@@ -124,6 +125,21 @@ def _listener(gateway: Gateway, consumer: Consumer, tier: Tier | None) -> Listen
 
 def _subscriptions(gateway: Gateway) -> Iterable[Subscription]:
     return [each for context in gateway.registry.world.contexts.values() for each in context.events]
+
+
+def _guarded(gateway: Gateway, fragment: str) -> list[str]:
+    """How a fragment's breaker and its context's budgets stand in this process now; nothing where it was never asked."""
+    for live in gateway.live.fetch.states():
+        if live.name == fragment:
+            asked, tried = live.retries
+            hedged = f", {live.hedges[1]} hedges" if live.hedges[1] else ""
+            left = f" for {live.left:.1f} s" if live.left else ""
+            why = f" ({live.why})" if live.why and live.left else ""
+            spared = f"  optional slots spared {live.spared:.0%}" if live.spared else ""
+            breaker = f"breaker {live.state.word}{left}{why}, {live.failures} of {live.requests} failed"
+            budget = f"budget of {live.context}: {tried} retries{hedged} to {asked} requests{spared}"
+            return [f"now {fragment}  {breaker}  {budget}"]
+    return []
 
 
 def _numbers(gateway: Gateway) -> Numbers:

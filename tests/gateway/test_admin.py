@@ -63,6 +63,7 @@ class Desk:
             purging=self._purge,
             status=lambda: {"store": {"entries": 7}},
             **({} if numbers is None else {"numbers": lambda: numbers}),
+            live=lambda fragment: [f"now {fragment}  breaker closed"],
             overrides=self.overrides,
             ceilings=lambda: CEILINGS,
             log=self.log,
@@ -406,6 +407,7 @@ async def test_the_running_gateway_explains_its_policy() -> None:
     async with desk.client() as client:
         said = (await client.get(ADMIN + "explain?name=discovery/card", headers=OPERATOR)).json()
         assert said["lines"][0].startswith("fragment discovery/card")
+        assert said["lines"][-1] == "now discovery/card  breaker closed"
         unknown = await client.get(ADMIN + "explain?name=discovery/crad", headers=OPERATOR)
     assert unknown.status_code == 404
     assert "did you mean discovery/card" in unknown.json()["detail"]

@@ -102,6 +102,23 @@ async def test_operators_purge(tmp_path: Path) -> None:
         assert await tell(client, "shop.gone") == 404, "no secret, no webhook"
 
 
+async def test_a_page_is_explained_with_the_breakers_of_its_fragments(tmp_path: Path) -> None:
+    site = made(tmp_path)
+    async with site.running() as client:
+        await loaded(site, client)
+        said = (await client.get("/_bff/admin/explain?name=shop/home", headers=TOKEN)).json()["lines"]
+        changed = {"target": "shop/side", "set": {"state": "stored"}, "for": "1h", "reason": "a test"}
+        assert (await client.post("/_bff/admin/overrides", json=changed, headers=TOKEN)).status_code == 200
+        side = (await client.get("/_bff/admin/explain?name=shop/side", headers=TOKEN)).json()["lines"]
+    assert said[0].startswith("page shop/home")
+    assert [line.split("  ")[:2] for line in said[-2:]] == [
+        ["now shop/main", "breaker closed, 0 of 1 failed"],
+        ["now shop/side", "breaker closed, 0 of 1 failed"],
+    ]
+    assert "budget of shop: 0 retries to 2 requests" in said[-1]
+    assert any(line.split()[:2] == ["state", "stored"] and "override" in line for line in side)
+
+
 async def test_the_bus_is_read_and_registrations_may_change_meanwhile(tmp_path: Path) -> None:
     async with redis_server(tmp_path) as server, Redis.from_url(server.url) as redis:
         (tmp_path / "site").mkdir()
