@@ -228,6 +228,7 @@ class Connection(Turns, HttpToolsProtocol):
             "state": self.shared.state,
         }
         self.received = 0
+        self.url = b""  # an idle connection holds nothing of what was asked on it
         self.headers = []  # trailers go nowhere: nobody may rely on one
         self._telling = _NOTHING
         self.last = not (version == "1.1" and parser.should_keep_alive()) or self.shared.drain.draining

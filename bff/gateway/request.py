@@ -35,6 +35,8 @@ _CRAWLER: Final = re.compile(
     rb"bot\b|bot/|crawl|spider|slurp|facebookexternalhit|embedly|quora link preview|pinterest|whatsapp|telegram|lynx|w3m|links \(|elinks",
     re.IGNORECASE,
 )
+_LONGEST: Final = 512
+"""Bytes of a header that are read, and remembered: of longer ones by the thousand, anybody could fill the memory."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -68,9 +70,13 @@ def ids(found: dict[bytes, bytes], *, trusted: bool) -> Ids:
     return Ids(nonce=text[:32], suffix=text[80:90], request=request, trace=lines)
 
 
-@lru_cache(maxsize=1024)
 def form(accept: bytes) -> Form:
     """The form of a page that an Accept header prefers; HTML unless a JSON form is named with a higher quality."""
+    return _form(accept[:_LONGEST])
+
+
+@lru_cache(maxsize=1024)
+def _form(accept: bytes) -> Form:
     if b"json" not in accept.lower():
         return "html"
     best: tuple[float, int] = (-1.0, 0)
@@ -100,9 +106,13 @@ def _quality(accept: str, kind: str) -> float | None:
     return None
 
 
-@lru_cache(maxsize=4096)
 def crawler(agent: bytes) -> bool:
     """Known crawlers and text browsers, which need the whole page in order."""
+    return _crawler(agent[:_LONGEST])
+
+
+@lru_cache(maxsize=4096)
+def _crawler(agent: bytes) -> bool:
     return _CRAWLER.search(agent) is not None
 
 
@@ -130,9 +140,13 @@ def navigates(scope: Any) -> bool:
     return accepts_html(scope) and (mode == b"navigate" or (not mode and b"text/html" in found.get(b"accept", b"")))
 
 
-@lru_cache(maxsize=1024)
 def takes_html(accept: bytes) -> bool:
     """`accepts_html` of an Accept header's value."""
+    return _takes_html(accept[:_LONGEST])
+
+
+@lru_cache(maxsize=1024)
+def _takes_html(accept: bytes) -> bool:
     return form(accept) == "html" and (b"text/html" in accept or b"*/*" in accept or b"text/*" in accept)
 
 
@@ -161,7 +175,10 @@ class Locales:
     def __init__(self, locales: Sequence[str]) -> None:
         self._known = {locale.lower(): locale for locale in locales}
         self._default = locales[0] if locales else ""
-        self.negotiate = lru_cache(maxsize=1024)(self._negotiate)
+        self._negotiated = lru_cache(maxsize=1024)(self._negotiate)
+
+    def negotiate(self, accept: bytes) -> str:
+        return self._negotiated(accept[:_LONGEST])
 
     def _negotiate(self, accept: bytes) -> str:
         text = accept.decode("latin-1").strip().lower()

@@ -29,6 +29,7 @@ PROBES: Final = frozenset({b"/_bff/livez", b"/_bff/readyz", b"/_bff/metrics"})
 
 _HOST: Final = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9._~-]+)(?::[0-9]*)?", re.IGNORECASE)
 _REMEMBERED: Final = 1024  # accepted Host values; anybody can invent more
+_LONGEST: Final = 256  # bytes of one that is remembered: a name has 253 at most
 
 
 class Limits(Protocol):
@@ -89,7 +90,7 @@ class Hosts:
         if match is None:
             return None
         accepted = self._any or match[1].lower() in self._names
-        if len(self._known) < _REMEMBERED:
+        if len(self._known) < _REMEMBERED and len(host) <= _LONGEST:
             self._known[host] = accepted
         return accepted
 

@@ -22,6 +22,7 @@ from bff.rules.pages import address
 from bff.rules.policy import merge, parse
 
 REMEMBERED: Final = 4096
+LONGEST: Final = 1024  # bytes of a URL whose plan is remembered
 MODULE: Final = (b'<script type="module" async src="/_bff/static/bff.js" nonce="', NONCE, b'"></script>')
 """The nonce is for what it inserts: the scripts and styles of fragments that arrive after the page."""
 _CORE: Final = ("primary", "core")
@@ -115,6 +116,8 @@ class Planner:
             return self._known[key]
         except KeyError:
             planned = self._find(path.decode("latin-1"), query.decode("latin-1"), principal, locale)
+            if len(query) + len(path) + len(locale) > LONGEST:
+                return planned
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[key] = planned

@@ -54,6 +54,9 @@ def text(found: Fields, name: bytes) -> str:
     return found.get(name, b"").decode("latin-1")
 
 
+_LONGEST: Final = 1024  # bytes of a field that is remembered
+
+
 class _Stated(NamedTuple):
     """What one Cache-Control value says to a cache of one kind."""
 
@@ -64,9 +67,17 @@ class _Stated(NamedTuple):
     must_revalidate: bool
 
 
+def _said(value: bytes, *, shared: bool) -> _Stated:
+    return _stated(value, shared) if len(value) <= _LONGEST else _stated.__wrapped__(value, shared)
+
+
 @lru_cache(maxsize=4096)
 def _stated(value: bytes, shared: bool) -> _Stated:
     return _statement(control(value), shared=shared)
+
+
+def _said_to_us(value: bytes) -> _Stated | None:
+    return _aimed(value) if len(value) <= _LONGEST else _aimed.__wrapped__(value)
 
 
 @lru_cache(maxsize=1024)
@@ -91,8 +102,8 @@ def _statement(said: Control, *, shared: bool) -> _Stated:
 def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], obey: bool, wall_now: float) -> Terms:
     """Read an answer's terms. `obey` is False under `mode: fixed`: only what forbids storing is heeded."""
     shared = scope == "shared"
-    aimed = _aimed(found[b"cdn-cache-control"]) if shared and b"cdn-cache-control" in found else None
-    stated = _stated(found.get(b"cache-control", b""), shared) if aimed is None else aimed  # RFC 9213 §2.2
+    aimed = _said_to_us(found[b"cdn-cache-control"]) if shared and b"cdn-cache-control" in found else None
+    stated = _said(found.get(b"cache-control", b""), shared=shared) if aimed is None else aimed  # RFC 9213 §2.2
     given = lenient(found[b"date"]) if b"date" in found else None
     date = wall_now if given is None else given
     life = stated.lifetime

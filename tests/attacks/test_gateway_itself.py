@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import resource
 import signal
 import sys
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -187,6 +189,27 @@ async def took(here: Ground) -> float:
         await here.page()
         best = min(best, time.process_time() - began)
     return best
+
+
+async def test_nothing_long_that_a_client_made_up_is_remembered(tmp_path: Path) -> None:
+    """What is worked out of heads and URLs is kept for short ones: thousands of long ones would fill the memory."""
+    async with ground(tmp_path) as here:
+        here.context.html("/card", "<p>x</p>", cache_control=KEEP)
+        await live(here)
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for number in range(60):
+                long = f"{number}" + "y" * 15_000
+                sent = {"Accept": f"text/html, a/{long}", "User-Agent": long, "Accept-Language": f"en;x={long}"}
+                await here.ask(f"/page?x={number}{'z' * 7000}", headers=sent | {"Connection": "close"})
+                await here.ask(f"/{number}{'z' * 7000}", headers={"Host": f"a{long}", "Connection": "close"})
+            await until(lambda: len(here.server.server.shared.connections) <= 1)
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert held < 2_000_000  # half of it the tests' own clients; remembered, it would be seven
 
 
 # --- overload ---------------------------------------------------------------------------------------------------------
