@@ -33,7 +33,9 @@ class Index:
             self._principals.remove(entry.principal, entry)
 
     def met(self, purge: Purge, everything: Iterable[Entry]) -> Iterable[Entry]:
-        """The entries that a purge meets, each once."""
+        """The entries that a purge meets, each once; some of them may be gone already."""
+        if purge.kind == "tag" and not purge.context and purge.principal is None:  # as most do
+            return self._tags.get(purge.value)
         form = scope(purge)
         if form is None:
             return ()
@@ -48,10 +50,8 @@ class Index:
                 return [entry for entry in everything if entry.fragment.startswith(prefix)]
             case "fragment":
                 return [entry for entry in everything if entry.fragment == value]
-            case _ if context:
-                return [entry for entry in self._tags.get(value) if owner(entry.fragment) == context]
             case _:
-                return self._tags.get(value)
+                return [entry for entry in self._tags.get(value) if owner(entry.fragment) == context]
 
     @property
     def names(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -26,6 +26,9 @@ SLICE: Final = 500  # purged entries taken apart at once: about a millisecond
 HOLDING: Final = 1024
 """Entries that hold the result of a hit, of 300 bytes: what is hit more rarely than those has it made anew."""
 CHEAP: Final = 0.001  # seconds that any fetch counts for: among what costs nothing, the largest leaves first
+
+
+_GONE: Final = -math.inf
 
 
 class _Sized(Cache[str, Entry]):
@@ -65,17 +68,30 @@ class _Sized(Cache[str, Entry]):
         self.index.remove(entry)
         self._part(entry)
 
-    def forget(self, met: Collection[Entry]) -> None:
-        """Put entries out of reach; they are taken apart later. In loops of their own, for there may be very many."""
+    def forget(self, met: Iterable[Entry]) -> int:
+        """Put entries out of reach; they are taken apart later. Returns how many that were."""
         live = self.live
-        if len(met) == len(live):
+        found = [entry for entry in met if entry.stale_at != _GONE]
+        if len(found) == len(live):
             live.clear()
         else:
-            for entry in met:
+            for entry in found:
                 del live[entry.key]
-        self.gone.extend(met)
+        self.gone.extend(found)
+        for entry in found:  # loops of their own: walking through very many of them is faster than hopping
+            entry.stale_at = _GONE
+        return len(found)
+
+    def mark(self, met: Iterable[Entry], now: float) -> int:
+        """Let entries be stale from now on; returns how many that are."""
+        count = 0
         for entry in met:
-            entry.stale_at = -math.inf
+            if entry.stale_at > now:
+                entry.stale_at = now
+                count += 1
+            elif entry.stale_at != _GONE:
+                count += 1
+        return count
 
     def popitem(self) -> tuple[str, Entry]:
         """Make room."""
@@ -196,13 +212,9 @@ class MemoryStore:
         Purged entries are out of reach when this returns; `sweep` takes them apart.
         """
         self._purges.add(purge, now)
-        met = self.matching(purge)
-        if not purge.soft:
-            self._cache.forget(met)
-            return len(met)
-        for entry in met:
-            entry.stale_at = min(entry.stale_at, now)
-        return len(met)
+        cache = self._cache
+        met = cache.index.met(purge, cache.live.values())
+        return cache.mark(met, now) if purge.soft else cache.forget(met)
 
     def matching(self, purge: Purge) -> list[Entry]:
         """The entries that a purge would meet."""

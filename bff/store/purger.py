@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Final
 
 from bff.model import Clock, Purge
 from bff.store.memory import MemoryStore
 from bff.store.tier import Heard, Tier
+
+TURN: Final = 0.005  # seconds of purging until others have their turn
 
 
 class Purger:
@@ -21,11 +25,18 @@ class Purger:
         self._tier = tier
         self._clock = clock
         self._sweeping: asyncio.Task[None] | None = None
+        self._spent = 0.0  # seconds, since others last had their turn
         if tier is not None:
             tier.subscribe(self._heard)
 
     async def __call__(self, purge: Purge) -> int:
-        """Purge; returns how many entries of this process it met. Holds here at once, and everywhere within 250 ms."""
+        """Purge; returns how many entries of this process it met. Holds here at once, and everywhere within 250 ms.
+
+        Whoever purges very many things one after the other leaves room for others in between.
+        """
+        if self._spent > TURN:
+            self._spent = 0.0
+            await asyncio.sleep(0)
         met = self._here(purge)
         if self._tier is not None:
             await self._tier.purge(purge)
@@ -36,7 +47,9 @@ class Purger:
         self._heed(purge, when)
 
     def _here(self, purge: Purge) -> int:
+        began = time.perf_counter()
         met = self._store.purge(purge, self._clock())
+        self._spent += time.perf_counter() - began
         if self._sweeping is None and self._store.sweep(0):
             self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         return met

@@ -38,6 +38,28 @@ async def test_without_a_second_tier_memory_alone_is_purged_and_swept() -> None:
     await purger.aclose()
 
 
+async def test_others_have_their_turn_while_very_much_is_purged() -> None:
+    """Ten thousand tags in a row, which nothing else would interrupt."""
+    store = MemoryStore(10**9)
+    purger = Purger(store, None, clock=now)
+    for i in range(20_000):
+        store.put(entry(f"k{i}", 10, tags=(f"t{i % 10_000}",)))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    met = [await purger(Purge(kind="tag", value=f"t{i}", soft=True)) for i in range(10_000)]
+    task.cancel()
+    assert sum(met) == 20_000
+    assert turns > 1
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_closing_ends_the_sweeping() -> None:
     store = MemoryStore(10**8)
     purger = Purger(store, None, clock=now)
