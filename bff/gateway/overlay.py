@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bff.page.compose import Composition
-from bff.page.wire import encode
+from bff.page.forms import encode
 
 
 def overlay(composition: Composition, seconds: float) -> bytes:

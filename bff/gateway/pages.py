@@ -21,9 +21,10 @@ from bff.gateway.request import Form, Ids, Locales, accepts_html, ahead, form, i
 from bff.model import Clock, Ended, Report, Result, Telemetry
 from bff.page.call import Visit
 from bff.page.compose import Composition, Running
+from bff.page.forms import JsonWriter, NdjsonWriter
 from bff.page.plan import BadQuery, Planned, Planner
 from bff.page.resolve import Resolver
-from bff.page.wire import HtmlWriter, JsonWriter, NdjsonWriter, Writer
+from bff.page.wire import HtmlWriter, Writer
 from bff.rules import redirects
 from bff.timer import Timer
 

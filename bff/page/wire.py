@@ -1,4 +1,4 @@
-"""What a browser or an app gets over the wire: a composition as HTML, NDJSON or one JSON document.
+"""What a browser gets over the wire: a composition as HTML. What programs get is `forms`.
 
 Each writer's `advance` gives the bytes that can be sent now, joined into one; it is called again whenever slots have
 ended. Writers do no I/O and keep no time.
@@ -6,17 +6,15 @@ ended. Writers do no I/O and keep no time.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from html import escape
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from bff.markup.patch import CLOSE, MARK_END, PATCH_END, bare, link, mark, patch, sandbox
-from bff.model import Clock, Hole, Markup, Outcome, Reason, Result, Slot
+from bff.markup.patch import CLOSE, MARK_END, PATCH_END, link, mark, patch, sandbox
+from bff.model import Hole, Markup, Outcome, Reason, Result, Slot
 from bff.page.compose import Composition, Running
 from bff.page.lists import onward
-from bff.upstream.sources.content import rfc3339
 
 
 class Writer(Protocol):
@@ -64,6 +62,7 @@ class HtmlWriter:
         self._marked = 0
         self._out: list[bytes] = []
         self._inside: tuple[int, ...] = ()
+        self._started: dict[Running, list[Running]] = {}
         self._lang = language(composition.visit.locale)
         self.complete = False
 
@@ -71,6 +70,8 @@ class HtmlWriter:
         for running in self._composition.take():
             if running.marked:
                 self._late.append(running)
+        if self._ordered:
+            self._begin_embedded()
         self._walk()
         self._patch()
         if self._marked == 0 and self._at == self._plan.body:
@@ -91,7 +92,10 @@ class HtmlWriter:
                 self._hole(part)
             elif not self._place(slots[part.index]):
                 self._inside = part.inside
-                self._composition.blocked = slots[part.index]
+                running = slots[part.index]
+                self._composition.blocked = (
+                    running if running.result is None else None
+                )  # else what it embeds is awaited
                 return
             self._at += 1
         self._inside = ()
@@ -118,6 +122,8 @@ class HtmlWriter:
         """Write a slot where it stands; False where the stream must wait for it."""
         result = running.result
         if result is not None:
+            if self._ordered and not self._settled(running):
+                return False
             self._slot(running, result)
             return True
         if running.plan.core or self._ordered or not running.plan.slot.wrap:
@@ -189,7 +195,7 @@ class HtmlWriter:
         if markup.flat is not None:
             self._out.append(markup.flat)
             return
-        embedded = iter(self._composition.embed(running, [part for part in markup.parts if isinstance(part, Slot)]))
+        embedded = iter(self._inner(running, markup))
         for part in markup.parts:
             if isinstance(part, bytes):
                 self._out.append(part)
@@ -197,6 +203,34 @@ class HtmlWriter:
                 self._hole(part)
             else:
                 self._embedded(next(embedded))
+
+    def _inner(self, running: Running, markup: Markup) -> list[Running]:
+        """The slots in what a slot became, started when this is asked for the first time."""
+        found = self._started.get(running)
+        if found is None:
+            found = self._composition.embed(running, [part for part in markup.parts if isinstance(part, Slot)])
+            self._started[running] = found
+        return found
+
+    def _begin_embedded(self) -> None:
+        """Start what the answers embed that have come, wherever the stream is: in order, nothing is filled in later."""
+        for running in self._composition.slots:  # grows by what it starts
+            markup = self._shown(running)
+            if markup is not None and markup.flat is None:
+                self._inner(running, markup)
+
+    def _settled(self, running: Running) -> bool:
+        """Whether a slot has ended, and everything that it embeds."""
+        markup = self._shown(running)
+        if markup is None or markup.flat is not None:
+            return running.result is not None
+        return all(self._settled(each) for each in self._inner(running, markup))
+
+    @staticmethod
+    def _shown(running: Running) -> Markup | None:
+        """The markup that is written of a slot: a sandboxed one is an address, and embeds nothing here."""
+        fragment, result = running.plan.fragment, running.result
+        return None if result is None or (fragment is not None and fragment.trust == "sandboxed") else result.markup
 
     def _embedded(self, running: Running) -> None:
         if running.result is not None:
@@ -228,145 +262,3 @@ class HtmlWriter:
                 self._hole(part)
         self._at = len(parts)
         self.complete = True
-
-
-def line(running: Running, result: Result, *, final: bool = True) -> dict[str, Any]:
-    """One slot as the JSON forms give it (contract §3); what there is nothing of is absent."""
-    fragment, call = running.plan.fragment, running.call
-    source = "" if fragment is None else fragment.source
-    html = _html(result.markup) if result.markup is not None and source != "json" else None
-    found = {
-        "slot": running.plan.number,
-        "as": running.plan.slot.key,
-        "fragment": running.plan.slot.fragment,
-        "outcome": result.outcome.value,
-        "reason": result.reason.value,
-        "status": result.status,
-        "age": result.age,
-        "as_of": _spoke(result),
-        "ms": round(result.seconds * 1000, 1),
-        "html": html,
-        "data": json.loads(result.data) if result.data is not None and source == "json" else None,
-        "assets": running.plan.assets,
-        "src": call.src if call is not None and result.outcome is Outcome.PENDING else None,
-        "task": result.task or None,
-        "next": result.next or None,
-        "tags": list(result.tags) or None,
-        "retry_after": result.retry_after,
-        "parent": running.parent.plan.number if running.parent is not None else None,
-    }
-    out = {key: value for key, value in found.items() if value is not None}
-    return out if final else out | {"final": False}
-
-
-def _spoke(result: Result) -> str | None:
-    wall = result.as_of or result.date
-    return rfc3339(wall) if wall is not None else None
-
-
-def _html(markup: Markup) -> str:
-    """The markup as an app gets it: no nonces, and embedded slots left out (they have lines of their own)."""
-    return b"".join(part for part in bare(markup) if isinstance(part, bytes)).decode()
-
-
-def encode(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-class _JsonForm:
-    """What both JSON forms share: embedded slots are started when the answer that holds them arrives."""
-
-    def __init__(self, composition: Composition, clock: Clock) -> None:
-        self._composition = composition
-        self._clock = clock
-        self._told = False
-        self.complete = False
-
-    def _finished(self) -> list[Running]:
-        """The slots that ended since the last call, embedded ones included."""
-        composition = self._composition
-        found: list[Running] = []
-        queue = composition.take()
-        if not self._told:  # what the store held has ended without ever arriving
-            self._told = True
-            queue = [running for running in composition.slots if running.result is not None]
-        while queue:
-            running = queue.pop(0)
-            found.append(running)
-            markup = running.result.markup if running.result is not None else None
-            if markup is not None and markup.flat is None:
-                embedded = composition.embed(running, [part for part in markup.parts if isinstance(part, Slot)])
-                queue.extend(each for each in embedded if each.result is not None)
-        return found
-
-    def _milliseconds(self) -> float:
-        return round((self._clock() - self._composition.began) * 1000, 1)
-
-
-class NdjsonWriter(_JsonForm):
-    """The plan, then a line per slot as it ends, then the end."""
-
-    media_type = b"application/x-ndjson"
-
-    def __init__(self, composition: Composition, clock: Clock) -> None:
-        super().__init__(composition, clock)
-        self._begun = False
-
-    def advance(self) -> bytes:
-        lines: list[Any] = []
-        if not self._begun:
-            self._begun = True
-            lines.append(self._plan())
-            lines += [line(r, r.interim, final=False) for r in self._running_on() if r.interim is not None]
-        lines += [line(running, running.result) for running in self._finished() if running.result is not None]
-        if self._composition.pending == 0 and not self._composition.arrived:
-            lines.append({"done": True, "ms": self._milliseconds()})
-            self.complete = True
-        return b"".join(encode(each) + b"\n" for each in lines)
-
-    def _running_on(self) -> list[Running]:
-        return [r for r in self._composition.slots if r.result is None]
-
-    def _plan(self) -> dict[str, Any]:
-        composition = self._composition
-        return {
-            "page": composition.planned.plan.page.name,
-            "principal": composition.visit.principal is not None,
-            "slots": [
-                {
-                    "slot": running.plan.number,
-                    "as": running.plan.slot.key,
-                    "fragment": running.plan.slot.fragment,
-                    "params": running.call.params if running.call is not None else {},
-                }
-                for running in composition.slots
-            ],
-        }
-
-
-class JsonWriter(_JsonForm):
-    """One document, when every slot has ended."""
-
-    media_type = b"application/json"
-
-    def __init__(self, composition: Composition, clock: Clock) -> None:
-        super().__init__(composition, clock)
-        self._slots: dict[str, Any] = {}
-
-    def advance(self) -> bytes:
-        for running in self._finished():
-            if running.result is not None:
-                self._slots[running.plan.slot.key] = line(running, running.result)
-        if self._composition.pending or self._composition.arrived:
-            return b""
-        self.complete = True
-        composition = self._composition
-        order = [running.plan.slot.key for running in composition.slots]
-        return encode(
-            {
-                "page": composition.planned.plan.page.name,
-                "principal": composition.visit.principal is not None,
-                "slots": {key: self._slots[key] for key in order if key in self._slots},
-                "ms": self._milliseconds(),
-            }
-        )

@@ -4,7 +4,8 @@ import pytest
 
 from bff.gateway import fragments as endpoint
 from bff.model import Ref, Slot
-from bff.page.wire import HtmlWriter, JsonWriter
+from bff.page.forms import JsonWriter
+from bff.page.wire import HtmlWriter
 from tests.build import World, document, fragment, int_param, page, slot, text_param
 
 OFFERS = fragment(

@@ -5,8 +5,9 @@ import pytest
 
 from bff.model import Forward, Outcome, Reason, Result
 from bff.page.flight import Wait
+from bff.page.forms import JsonWriter
 from bff.page.tasks import KEPT, Underway
-from bff.page.wire import HtmlWriter, JsonWriter
+from bff.page.wire import HtmlWriter
 from bff.rules.tasks import LIFE, Signer
 from tests.build import WALL, Shelf, World, document, fragment, int_param, page, slot
 

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -6,7 +7,8 @@ from selectolax.lexbor import LexborHTMLParser
 
 from bff.model import NONCE, Hole
 from bff.page.compose import Composition
-from bff.page.wire import HtmlWriter, JsonWriter, NdjsonWriter, language
+from bff.page.forms import JsonWriter, NdjsonWriter
+from bff.page.wire import HtmlWriter, language
 from tests.build import World, document, fragment, int_param, page, slot
 
 A, B = fragment("shop/a"), fragment("shop/b")
@@ -89,6 +91,56 @@ def test_ordered_pages_have_no_markers() -> None:
     assert b"<?start" not in out
     assert b"<template" not in out
     assert out.index(b">A<") < out.index(b">B<")
+
+
+def nested() -> World:
+    inner = fragment("shop/inner", embeds=("shop/a",))
+    outer = fragment("shop/outer", embeds=("shop/inner", "shop/b"))
+    known = ALL | {"shop/inner": inner, "shop/outer": outer}
+    return World(page(document(slot(1, "shop/outer"), b"-", slot(2, "shop/a"))), fragments=known)
+
+
+def test_ordered_pages_wait_for_what_answers_embed_wherever_it_is() -> None:
+    world = nested()
+    composition, writer = begun(world, ordered=True)
+    out = writer.advance()
+    world.upstreams.to("/outer").reply(
+        b'(<bff-fragment name="shop/inner">wait</bff-fragment><bff-fragment name="shop/b"></bff-fragment>)'
+    )
+    out += writer.advance()
+    world.upstreams.to("/b").reply(b"B")
+    world.upstreams.to("/inner").reply(b'[<bff-fragment name="shop/a"></bff-fragment>]')
+    out += writer.advance()
+    assert b">B<" not in out
+    assert composition.blocked is None, "whichever of them ends, the stream looks again"
+    world.upstreams.to("/a").reply(b"A")
+    out += writer.advance()
+    assert writer.complete
+    assert b"<?start" not in out
+    shown = re.sub(rb"<[^>]+>", b"", out.partition(b"<body>")[2])
+    assert shown == b"([A]B)-A"
+
+
+def test_ordered_pages_begin_what_is_embedded_before_the_stream_is_there() -> None:
+    world = nested()
+    _, writer = begun(world, ordered=True)
+    writer.advance()
+    world.upstreams.to("/a").reply(b"A")
+    world.upstreams.to("/outer").reply(b'<bff-fragment name="shop/inner"></bff-fragment>')
+    writer.advance()
+    assert [flown.ask.target for flown in world.upstreams.open] == ["/inner"]
+
+
+def test_an_ordered_page_ends_in_time_without_what_it_embeds() -> None:
+    world = nested()
+    composition, writer = begun(world, ordered=True)
+    writer.advance()
+    world.upstreams.to("/outer").reply(b'(<bff-fragment name="shop/b"></bff-fragment>)')
+    world.upstreams.to("/a").fail()
+    writer.advance()
+    composition.expire()
+    assert writer.advance().endswith(b"</body></html>")
+    assert writer.complete
 
 
 def test_without_a_wrapper_an_answer_stands_alone_and_a_missing_one_is_nothing() -> None:
