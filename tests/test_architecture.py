@@ -38,7 +38,7 @@ SEAMS = {  # library → the only places that may import it
     "httptools": ("bff/upstream/*.py", "bff/gateway/protocol.py", "bff/gateway/server.py"),
     "httpx2": ("bff/upstream/remote.py",),
     "jinja2": ("bff/config/templates.py", "bff/config/render.py"),
-    "joserfc": ("bff/gateway/identity.py",),
+    "joserfc": ("bff/gateway/tokens.py",),
     "nh3": ("bff/markup/repair.py",),
     "prometheus_client": ("bff/gateway/telemetry.py", "bff/gateway/peers.py"),
     "pydantic": ("bff/config/*.py",),

@@ -36,7 +36,6 @@ from bff.page.call import Visit
 from bff.page.plan import BadQuery, Planned
 from bff.registry import Registry, World
 from bff.rules.overrides import Layers
-from bff.upstream.remote import Remote
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -174,9 +173,8 @@ class Gateway:
             if not self.settings.secret:  # all processes that share the store sign with the same one
                 running.signer.secrets = [await running.tier.add_value("secret", running.signer.secrets[0])]
         try:
-            async with anyio.create_task_group() as tasks, Remote() as remote:
+            async with anyio.create_task_group() as tasks, self._keys():
                 self._tasks = tasks
-                self.identifier.start(remote.get_json)
                 self.telemetry.start(asyncio.get_running_loop())
                 self.watchdog.start()
                 if self._peers is not None:
@@ -211,6 +209,18 @@ class Gateway:
                     await running.tier.aclose()
             running.timer.close()
             self.running = None
+
+    @asynccontextmanager
+    async def _keys(self) -> AsyncIterator[None]:
+        """Have the keys of tokens fetched, where they are behind a URL."""
+        if not self.identifier.remote:
+            yield
+            return
+        from bff.upstream.remote import Remote  # noqa: PLC0415 - only where it is used: a start waits for it
+
+        async with Remote() as remote:
+            self.identifier.start(remote.get_json)
+            yield
 
     def _changed(self, world: World, findings: list[Finding]) -> None:
         """Registrations have changed: what is under way ends as it began, what comes next is new."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bff.config.settings import Settings
 from bff.gateway.app import Gateway
-from bff.gateway.identity import Identifier, Rules, Tokens
+from bff.gateway.identity import Identifier
 from bff.gateway.logs import Log
 from bff.gateway.peers import Peers
 from bff.gateway.server import bind, opened, run, url
@@ -141,6 +141,8 @@ def make(
     drain = Drain()
     identity, tokens = settings.identity, None
     if identity.jwt is not None:
+        from bff.gateway.tokens import Rules, Tokens  # noqa: PLC0415 - only where it is used: a start waits for it
+
         jwt = identity.jwt
         rules = Rules(
             authorization=tuple(jwt.authorization),

@@ -12,7 +12,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
-from bff.gateway.identity import ANONYMOUS, UNVERIFIED, Identifier, Identity, Proxies, Rules, Tokens, read_keys
+from bff.gateway.identity import ANONYMOUS, UNVERIFIED, Identifier, Identity, Proxies
+from bff.gateway.tokens import Rules, Tokens, read_keys
 
 RSA = RSAKey.generate_key(2048, {"kid": "one"})
 OTHER = RSAKey.generate_key(2048, {"kid": "one"})
