@@ -30,6 +30,7 @@ from bff.config.validate import finding
 from bff.config.yaml import Document, Loc
 from bff.errors import Finding
 from bff.model import Param, Pattern
+from bff.rules import ijson
 from bff.rules.policy import suggestion
 
 T = TypeVar("T")
@@ -245,7 +246,7 @@ class Checker:
 
     def static_json(self, path: Path) -> None:
         try:
-            json.loads(path.read_bytes())
+            ijson.read(path.read_bytes())
         except (ValueError, OSError) as error:
             line, column = (error.lineno, error.colno) if isinstance(error, json.JSONDecodeError) else (1, 1)
             self.found.append(

@@ -333,6 +333,9 @@ def test_a_static_json_answer_must_be_json(tmp_path: Path) -> None:
     (context / "a.json").write_bytes(b'"\xff"')
     _, (finding,) = read_context(context, env={})
     assert (finding.line, finding.column, finding.code) == (1, 1, "bad-fallback")
+    (context / "a.json").write_bytes(b'{"price": NaN}')
+    _, (finding,) = read_context(context, env={})
+    assert (finding.code, "NaN is no JSON" in finding.message) == ("bad-fallback", True)
 
 
 def test_links_within_the_folder_are_followed(tmp_path: Path) -> None:
