@@ -5,11 +5,12 @@ Owns the media types that files may have, and the folder of static ones. Knows n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from threading import Thread
 from typing import Final
 
 from bff.gateway.compress import CODINGS, TINY, Coding, asked, best, compressible
@@ -75,6 +76,11 @@ class Packed:
         return Answer(200, [(b"content-type", self.kind), (b"content-length", b"%d" % len(body)), *head], body)
 
 
+def plain(suffix: str, data: bytes) -> Packed:
+    """A file as it is. Raises `KeyError` for an unknown kind."""
+    return Packed(kind=KINDS[suffix], etag=_etag(data), forms={None: data})
+
+
 def pack(suffix: str, data: bytes) -> Packed:
     """A file, encoded where that makes it smaller. Slow: tens of milliseconds for 100 KiB. Raises `KeyError` for an unknown kind."""
     kind = KINDS[suffix]
@@ -82,7 +88,11 @@ def pack(suffix: str, data: bytes) -> Packed:
     if len(data) >= TINY and compressible([(b"content-type", kind)]):
         made = {coding: _best(coding, data) for coding in CODINGS}
         forms |= {coding: form for coding, form in made.items() if len(form) < len(data)}
-    return Packed(kind=kind, etag=b'W/"%b"' % blake2b(data, digest_size=12).hexdigest().encode(), forms=forms)
+    return Packed(kind=kind, etag=_etag(data), forms=forms)
+
+
+def _etag(data: bytes) -> bytes:
+    return b'W/"%b"' % blake2b(data, digest_size=12).hexdigest().encode()
 
 
 @lru_cache(maxsize=64)
@@ -91,21 +101,37 @@ def _best(coding: Coding, data: bytes) -> bytes:
 
 
 class Static:
-    """The files of one folder, by their path in it. `changing`: looked at again whenever they are asked for (`bff dev`)."""
+    """The files of one folder, by their path in it. `changing`: looked at again whenever they are asked for (`bff dev`).
+
+    Nobody waits for their encoding: a thread sees to it when one is first asked for, and until it has they go as they are.
+    """
 
     def __init__(self, folder: Path, *, changing: bool = False) -> None:
         self._folder = folder
         self._changing = changing
-        self._files = self._read()
+        self._files: Mapping[str, Packed] = self._read(pack if changing else plain)
+        self._packing: Thread | None = None
+
+    def settle(self) -> None:
+        """Wait until those that have been asked for are encoded."""
+        if self._packing is not None:
+            self._packing.join()
+
+    def _pack(self) -> None:
+        packed = {path: pack(PurePosixPath(path).suffix, file.forms[None]) for path, file in self._files.items()}
+        self._files = packed
 
     def answer(self, path: str, headers: Sequence[tuple[bytes, bytes]]) -> Answer:
         if self._changing:
-            self._files = self._read()
+            self._files = self._read(pack)
+        elif self._packing is None:
+            self._packing = Thread(target=self._pack, name="pack", daemon=True)
+            self._packing.start()
         file = self._files.get(path)
         if file is None:
             return problem(404, "There is no such file.", html=False)
         return file.answer(headers, b"no-cache" if self._changing else _STATIC)
 
-    def _read(self) -> dict[str, Packed]:
+    def _read(self, read: Callable[[str, bytes], Packed]) -> dict[str, Packed]:
         files = [file for file in self._folder.rglob("*") if file.suffix in KINDS and file.is_file()]
-        return {file.relative_to(self._folder).as_posix(): pack(file.suffix, file.read_bytes()) for file in files}
+        return {file.relative_to(self._folder).as_posix(): read(file.suffix, file.read_bytes()) for file in files}

@@ -85,3 +85,16 @@ def test_files_that_change_are_read_again_where_they_may(folder: Path, *, changi
     answer = static.answer("a.js", [])
     assert answer.body == (b"new" if changing else b"1")
     assert (dict(answer.headers)[b"cache-control"] == b"no-cache") is changing
+
+
+def test_a_folder_is_encoded_once_one_of_its_files_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.css").write_bytes(CSS)
+    static = Static(tmp_path)
+    static.settle()
+    asking = [(b"accept-encoding", b"gzip")]
+    first = static.answer("a.css", asking)
+    static.settle()
+    answer = static.answer("a.css", asking)
+    assert dict(answer.headers)[b"content-encoding"] == b"gzip"
+    assert dict(answer.headers)[b"etag"] == dict(first.headers)[b"etag"]
+    assert decoder("gzip")(answer.body) == CSS
