@@ -7,7 +7,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from bff.model import NONCE, Hole
 from bff.page.compose import Composition
-from bff.page.forms import JsonWriter, NdjsonWriter
+from bff.page.forms import PIECE, JsonWriter, NdjsonWriter
 from bff.page.wire import HtmlWriter, language
 from tests.build import World, document, fragment, int_param, page, slot
 
@@ -318,7 +318,66 @@ def test_one_document_when_all_have_ended() -> None:
         "reason": "load",
         "ms": 0,
         "src": "/_bff/fragments/shop/b",
+        "load": "click",
     }
+
+
+@pytest.mark.parametrize("kind", [NdjsonWriter, JsonWriter])
+def test_a_contexts_data_is_passed_on_as_it_was_written(kind: type[NdjsonWriter | JsonWriter]) -> None:
+    world = World(page(document(slot(1, "shop/j", key="j", params=(("n", ("7",)),)))), fragments=ALL)
+    composition = world.compose()
+    composition.begin()
+    writer = kind(composition, world.loop.time)
+    writer.advance()
+    body = b'\xef\xbb\xbf{"price": 19.90,\r\n "id": 12345678901234567890123, "text": "a\\nb"}\n'
+    world.upstreams.to("/j/7").reply(body, kind=b"application/json")
+    out = writer.advance()
+    assert b'"data":{"price": 19.90,   "id": 12345678901234567890123, "text": "a\\nb"} }' in out
+    found = json.loads(out.splitlines()[0])
+    assert found.get("slots", {"j": found})["j"]["data"]["text"] == "a\nb"
+
+
+def test_data_may_be_null() -> None:
+    world = World(page(document(slot(1, "shop/j", key="j", params=(("n", ("7",)),)))), fragments=ALL)
+    composition = world.compose()
+    composition.begin()
+    writer = JsonWriter(composition, world.loop.time)
+    world.upstreams.to("/j/7").reply(b"null", kind=b"application/json")
+    assert json.loads(writer.advance())["slots"]["j"]["data"] is None
+
+
+def test_many_lines_are_made_as_they_are_taken() -> None:
+    names = [f"shop/x{number}" for number in range(6)]
+    shell = document(*(slot(number + 1, name, key=f"k{number}") for number, name in enumerate(names)))
+    world = World(page(shell), fragments={name: fragment(name) for name in names})
+    composition = world.compose()
+    composition.begin()
+    writer = NdjsonWriter(composition, world.loop.time)
+    for number in range(6):
+        world.upstreams.to(f"/x{number}").reply(b"<p>" + b"x" * 40_000 + b"</p>")
+    pieces = [writer.advance()]
+    while not writer.complete:
+        assert composition.ready, "it wakes itself where more is left"
+        pieces.append(writer.advance())
+    assert [piece.count(b'"outcome"') for piece in pieces] == [2, 2, 2]
+    assert max(map(len, pieces)) < 2 * PIECE
+    lines = [json.loads(each) for each in b"".join(pieces).splitlines()]
+    assert [each.get("as") for each in lines[1:]] == [*(f"k{number}" for number in range(6)), None]
+
+
+@pytest.mark.parametrize("kind", [NdjsonWriter, JsonWriter])
+def test_a_sandboxed_fragment_is_a_frame_for_apps_too(kind: type[NdjsonWriter | JsonWriter]) -> None:
+    made = fragment("shop/a", trust="sandboxed", embeds=("shop/b",))
+    world = World(page(document(slot(1, "shop/a", key="a"))), fragments={**ALL, "shop/a": made})
+    composition = world.compose()
+    composition.begin()
+    writer = kind(composition, world.loop.time)
+    writer.advance()
+    world.upstreams.to("/a").reply(b'<script>steal()</script><bff-fragment name="shop/b"></bff-fragment>')
+    found = json.loads(writer.advance().splitlines()[0])
+    html = found.get("slots", {"a": found})["a"]["html"]
+    assert html == '<iframe sandbox="allow-scripts" src="/_bff/fragments/shop/a" title="shop/a"></iframe>'
+    assert len(composition.slots) == 1
 
 
 def test_embedded_slots_name_their_parent_in_json() -> None:
