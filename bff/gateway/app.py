@@ -255,6 +255,10 @@ class Gateway:
     # --- other methods on pages ---------------------------------------------------------------------------------------
 
     async def _post(self, scope: Scope, receive: Receive) -> Answer:
+        if scope["method"] == "OPTIONS":  # for its JSON forms; what else may be sent here is for our own pages
+            preflight = self.cors.preflight(scope["headers"], _SAFE)
+            if preflight is not None:  # wherever it leads: what is wrong there is read in the answer itself
+                return preflight
         visit = self.visit(scope, LONGEST)
         html = accepts_html(scope)
         pages = self.live.pages
@@ -264,10 +268,6 @@ class Gateway:
             return problem(400, str(bad), html=html)
         if planned is None:
             return problem(404, "There is no page at this address.", html=html)
-        if scope["method"] == "OPTIONS":  # for its JSON forms; what else may be sent here is for our own pages
-            preflight = self.cors.preflight(scope["headers"], _SAFE)
-            if preflight is not None:
-                return preflight
         return await self._posted(scope, receive, planned, visit, html=html)
 
     async def _posted(self, scope: Scope, receive: Receive, planned: Planned, visit: Visit, *, html: bool) -> Answer:

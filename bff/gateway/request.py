@@ -79,31 +79,44 @@ def form(accept: bytes) -> Form:
 def _form(accept: bytes) -> Form:
     if b"json" not in accept.lower():
         return "html"
-    best: tuple[float, int] = (-1.0, 0)
-    chosen: Form = "html"
-    for rank, (kind, name) in enumerate(
-        (("text/html", "html"), ("application/x-ndjson", "ndjson"), ("application/json", "json"))
-    ):
-        quality = _quality(accept.decode("latin-1"), kind)
-        if quality is not None and (quality, -rank) > best:
-            best, chosen = (quality, -rank), name  # type: ignore[assignment] # the names are the literals of Form
-    return chosen
+    text = accept.decode("latin-1")
+    ranked: list[tuple[float, int, Form]] = [(0.0, 0, "html")]
+    for rank, (kind, chosen) in enumerate(_FORMS):
+        quality = _quality(text, kind)
+        if quality:  # 0: not acceptable
+            ranked.append((quality, -rank, chosen))
+    return max(ranked)[2]
+
+
+_FORMS: Final[tuple[tuple[str, Form], ...]] = (
+    ("text/html", "html"),
+    ("application/x-ndjson", "ndjson"),
+    ("application/json", "json"),
+    ("text/*", "html"),
+    ("*/*", "html"),
+)
+"""Media ranges in the order that decides among equal qualities: what is named before what is merely admitted."""
 
 
 def _quality(accept: str, kind: str) -> float | None:
-    """RFC 9110 §12.5.1: the quality of exactly this media type; None where it is not named."""
+    """RFC 9110 §12.5.1: the quality of exactly this media range; None where it is not named, or with none that is a number."""
     for part in accept.lower().split(","):
         name, *params = (piece.strip() for piece in part.split(";"))
         if name != kind:
             continue
         for param in params:
             if param.startswith("q="):
-                try:
-                    return float(param[2:])
-                except ValueError:
-                    return None
+                return _weight(param[2:])
         return 1.0
     return None
+
+
+def _weight(text: str) -> float | None:
+    try:
+        weight = float(text)
+    except ValueError:
+        return None
+    return weight if 0.0 <= weight <= 1.0 else None
 
 
 def crawler(agent: bytes) -> bool:

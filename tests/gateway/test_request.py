@@ -20,6 +20,13 @@ from bff.gateway.request import Locales, accepts_html, crawler, form, ids, order
         (b"application/problem+json", "html"),
         (b"APPLICATION/JSON;charset=utf-8;q=0.3", "json"),
         (b"text/html, application/json", "html"),
+        (b"application/json, text/plain, */*", "json"),
+        (b"application/json;q=0.5, */*;q=0.8", "html"),
+        (b"application/x-ndjson, application/json;q=0.9, */*;q=0.1", "ndjson"),
+        (b"application/json;q=0", "html"),
+        (b"application/json;q=0, application/x-ndjson;q=0.1", "ndjson"),
+        (b"application/json;q=nan", "html"),
+        (b"application/json;q=7, application/x-ndjson;q=0.1", "ndjson"),
     ],
 )
 def test_the_preferred_form(accept: bytes, wanted: str) -> None:
