@@ -1,8 +1,8 @@
 """The second tier in a Redis or Valkey: shared by all processes of all machines.
 
 Records are hashes (`h` its head, `b` its body, `m` its mark) that expire by themselves; purges are one sorted set by mark
-(`ledger`), so nothing indexes records and nothing can outlive them. Each call costs at most `PATIENCE`; after one that
-failed, none is made until the follower has reached the server again.
+(`ledger`), so nothing indexes records and nothing can outlive them. Each call costs at most `PATIENCE`, and so does all that
+a page looks for; after one that failed, none is made until the follower has reached the server again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bff.store.record import Record, concerned, head, renewed, unpack
 from bff.store.tier import Failed, Heard, Tell
 
 PATIENCE: Final = 0.02  # seconds that a call waits for the server
+SILENT: Final = 0.05  # seconds after a call that was not answered in time within which nobody else waits for an answer
 PREFIX: Final = "bff:"
 PURGES: Final = PREFIX + "purges"
 
@@ -60,6 +61,8 @@ class RedisTier:
         clock: Clock = time.monotonic,
         wall: Clock = time.time,
     ) -> None:
+        self._clock = clock
+        self._silent = 0.0  # until when
         self._ledger = Ledger(clock, wall)
         self._reads = Lane(url, patience)
         self._writes = Lane(url, patience)
@@ -140,9 +143,14 @@ class RedisTier:
         if not self._follower.reached:
             self._follower.missed(Away("away"))
             return None
+        if self._clock() < self._silent:  # a page looks several times: it waits once
+            self._follower.missed(Away("timeout", "no answer in time", lost=False))
+            return None
         try:
             return await lane.ask(*commands)
         except Away as error:
+            if error.reason == "timeout":
+                self._silent = self._clock() + SILENT
             self._follower.missed(error)
             return None
 

@@ -91,9 +91,13 @@ async def test_a_moment_without_an_answer_is_no_outage(own: RedisServer, at: Pla
     own.pause()
     tier._reads._patience = 0.01
     assert await tier.get(record().key) is None
+    assert tier._silent > 0, "whoever looks now waits no second time"
     tier._reads._patience = 5.0
     own.resume()
     assert tier.reached
+    tier._silent = now() + 60
+    assert (await tier.get(record().key), await tier.lease("k", 1)) == (None, True)
+    tier._silent = 0.0
     assert await tier.get(record().key) is not None
     assert at.told.events == ["store_failed"]
 
