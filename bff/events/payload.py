@@ -12,12 +12,12 @@ import io
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, cast
-
-import fastavro
-from fastavro.types import Schema
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from bff.events.event import Poison, read_json
+
+if TYPE_CHECKING:
+    from fastavro.types import Schema
 
 LARGEST: Final = 1 << 20  # bytes; Open edX's events have a few hundred
 _FOLDER: Final = Path(__file__).parent / "schemas"
@@ -47,6 +47,8 @@ def read(type_: str, body: bytes) -> Mapping[str, Any]:
 
 
 def _avro(type_: str, body: bytes) -> Mapping[str, Any]:
+    import fastavro  # noqa: PLC0415 - only where it is used: a start waits for it
+
     try:
         found = fastavro.schemaless_reader(io.BytesIO(body), _schema(type_), None)
     except Exception as error:  # noqa: BLE001 - the library raises what its loops meet: EOFError, IndexError, UnicodeDecodeError…
@@ -56,4 +58,6 @@ def _avro(type_: str, body: bytes) -> Mapping[str, Any]:
 
 @cache
 def _schema(type_: str) -> Schema:
-    return fastavro.schema.load_schema(str(_FOLDER / f"{type_}.avsc"))
+    from fastavro.schema import load_schema  # noqa: PLC0415 - as above
+
+    return load_schema(str(_FOLDER / f"{type_}.avsc"))

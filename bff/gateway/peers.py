@@ -13,7 +13,6 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 _WITHIN: Final = 0.25  # seconds for a worker to answer; a loop that lags for longer has other worries
 _HIGHEST: Final = frozenset({"bff_build_info", "bff_context_info", "bff_breaker_state"})
@@ -76,6 +75,8 @@ def summed(texts: Iterable[bytes]) -> bytes:
 
     States that do not add up are taken at their worst: the highest of infos and breakers, the lowest of successes.
     """
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 - a start waits for it
+
     families: dict[str, Metric] = {}
     samples: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for text in texts:
