@@ -143,12 +143,10 @@ class Slot extends HTMLElement {
   async #work(what) {
     this.abort();
     const { signal } = (this.#call = new AbortController());
-    if (what) {
-      this.ariaBusy = "true";
-      await what(signal).catch((error) => signal.aborted || reportError(error));
-      if (signal.aborted) return;
-      this.ariaBusy = null;
-    }
+    if (what) this.ariaBusy = "true";
+    await (what?.(signal).catch((error) => signal.aborted || reportError(error)) ?? parsed); // it may still grow
+    if (signal.aborted) return;
+    this.ariaBusy = null;
     const more = this.getAttribute("more");
     const next = more && this.getAttribute("next");
     const link = this.querySelector("a[rel=next]") ?? anchor(next, this.dataset.more ?? "More", "next");

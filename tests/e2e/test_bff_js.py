@@ -183,6 +183,28 @@ async def test_a_pending_slot_keeps_its_placeholder_where_nothing_is_to_be_had(s
     assert await view.evaluate("document.querySelector('[data-slot=s1]').getAttribute('state')") == "pending"
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "link", ["", '<a rel="next" href="/page?page=2">Further</a>'], ids=["without a link", "with a link"]
+)
+async def test_a_list_goes_on_below_it_where_its_slot_is_still_being_parsed(
+    stage: Stage, view: View, link: str
+) -> None:
+    stage.push(HEAD)
+    await view.goto(f"{stage.origin}/page")
+    await seen(view, "!!window.customElements?.get('bff-fragment')")
+    stage.push(
+        '<bff-fragment name="a/list" data-slot="s1" state="fresh" more="click" next="/_bff/fragments/a/list?page=2">'
+    )
+    stage.push("<p>the first</p>")
+    await shown(view, "the first")
+    stage.push(f"<p>the last</p>{link}</bff-fragment></main></body></html>")
+    stage.finish()
+    await seen(view, "document.querySelector('bff-fragment a')?.parentNode.children.length == 3")
+    texts = "[...document.querySelector('bff-fragment').children].map(each => each.textContent)"
+    assert await view.evaluate(texts) == ["the first", "the last", "Further" if link else "More"]
+
+
 def test_the_script_fits_into_four_kibibytes() -> None:
     assert len(gzip.compress((static_folder() / "bff.js").read_bytes(), 9)) <= 4096
 
