@@ -12,7 +12,7 @@ from typing import Final
 from bff.gateway.problems import Answer, Fields, problem
 
 EXPOSED: Final = (
-    b"Age, BFF-Outcome, Cache-Status, Content-Disposition, Content-Range, ETag, Link, Location, Retry-After, Server-Timing, "
+    b"Age, BFF-Outcome, BFF-Reason, Cache-Status, Content-Disposition, Content-Range, ETag, Link, Location, Retry-After, Server-Timing, "
     b"WWW-Authenticate, X-Request-ID"
 )
 """What scripts of another origin may read beyond the safelisted response headers (Fetch §2.2.2); never `*`, which credentials void."""

@@ -47,8 +47,13 @@ class Exchange:
 
     async def rest(self, within: float = PATIENCE) -> str:
         """Read to the end; gives the whole body."""
-        await self._until(lambda: self.complete, "the end", within)
+        await self.whole(within)
         return self.text
+
+    async def whole(self, within: float = PATIENCE) -> bytes:
+        """Read to the end; gives the body as it was sent."""
+        await self._until(lambda: self.complete, "the end", within)
+        return self.body
 
     async def _until(self, condition: Callable[[], bool], what: str, within: float = PATIENCE) -> None:
         try:
