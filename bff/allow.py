@@ -22,14 +22,20 @@ def refused(manifest: Manifest, allowed: Allowed | None) -> Iterator[Finding]:
     if allowed is None:
         return
     for kind, loc, text in _claims(manifest):
-        listed: tuple[str, ...] | None = getattr(allowed, kind)
-        if listed is not None and not any(_matches(pattern, text) for pattern in listed):
+        if not permits(allowed, kind, text):
+            listed: tuple[str, ...] = getattr(allowed, kind)
             yield manifest.finding(
                 loc,
                 "not-allowed",
                 f"{manifest.name} may not claim {text!r}",
                 f"the operator allows it {kind}: {', '.join(listed) or 'none'}",
             )
+
+
+def permits(allowed: Allowed | None, kind: str, text: str) -> bool:
+    """Whether `text` may be claimed of a kind (a key of `allow`)."""
+    listed: tuple[str, ...] | None = getattr(allowed, kind) if allowed is not None else None
+    return listed is None or any(_matches(pattern, text) for pattern in listed)
 
 
 def _claims(manifest: Manifest) -> Iterator[Claim]:

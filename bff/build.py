@@ -43,6 +43,7 @@ from bff.model import (
     Upstream,
 )
 from bff.rules import policy, redirects
+from bff.rules import serve as versions
 
 _USES_OTHERS: Final = re.compile(rb"\{%-?\s*(?:include|import|from|extends)\b")
 
@@ -121,6 +122,7 @@ class _Builder:
         params = {key: texts.compile_declared(key, each) for key, each in spec.params.items()}
         template, source = self._template(spec.template)
         html, json = self._fallbacks(spec.fallback)
+        trust = self.settings.overrides.trust_of(name) or spec.trust
         made = Fragment(
             name=name,
             context=self.manifest.name,
@@ -142,26 +144,26 @@ class _Builder:
             fallback_json=json,
             assets=Assets(**spec.assets.model_dump()),
             reserve=spec.reserve,
-            trust=spec.trust,
+            trust=trust,
             starts_task=spec.starts_task,
             forward=forward,
             grant=grant,
             csp=self.manifest.spec.csp,
-            version=self._version(spec, source),
+            version=versions.trusted(self._version(spec, source), trust),
         )
         held, origins = self._policy(made)
         self._clamps(("fragments", short, "policy"), made)
+        if trust != spec.trust:
+            origins = {**origins, "trust": "override"}
         return replace(made, policy=held, origins=origins)
 
     def _layers(self, name: str, written: Mapping[str, Any]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
         """All layers but the slot's own, which the plan puts before `override`; empty ones are left out."""
-        overrides = self.settings.overrides
-        override = {**overrides.contexts.get(self.manifest.name, {}), **overrides.fragments.get(name, {})}
         layers = (
             ("bff.yaml", self.settings.policy),
             ("context", self.manifest.spec.policy),
             ("fragment", written),
-            ("override", override),
+            ("override", self.settings.overrides.layer_of(name)),
         )
         return tuple((origin, layer) for origin, layer in layers if layer)
 
@@ -224,7 +226,7 @@ class _Builder:
 
     def _version(self, spec: specs.Fragment | specs.Proxy, source: str) -> str:
         """What an entry in the store was made by: equal versions, equal answers to equal questions."""
-        asked = spec.model_dump_json(exclude={"policy", "fallback", "reserve", "assets", "cross_site"})
+        asked = spec.model_dump_json(exclude={"policy", "trust", "fallback", "reserve", "assets", "cross_site"})
         context = self.manifest.spec.model_dump_json(include={"upstream", "source", "forward"})
         return blake2b(f"{asked}{context}{source}".encode(), digest_size=8).hexdigest()
 

@@ -38,7 +38,8 @@ def fragment(world: World, name: str, ceilings: Mapping[str, object]) -> Iterato
     """The fragment and its policy; then the values that hold otherwise in some slot."""
     of = world.fragments[name]
     yield f"fragment {name}  owner {of.owner}  source {of.source}  {'private' if of.private else 'shared'}"
-    yield from _table(_values(of.policy, of.origins, of, ceilings))
+    trust = "trust", of.trust, _origin(of.origins.get("trust", "registration"), of)
+    yield from _table([*_values(of.policy, of.origins, of, ceilings), trust])
     slots = list(_slots_of(world, name, ceilings))
     for linked in slots:
         yield from _table(_otherwise(linked, of))

@@ -119,6 +119,7 @@ class Registry:
             "contexts": {**file.contexts, **contexts},
             "fragments": {**file.fragments, **fragments},
             "pages": {**file.pages, **pages},
+            "trust": {**file.trust, **live.trust},
         }
         return self.settings.model_copy(update={"overrides": file.model_copy(update=changes)})
 
@@ -246,8 +247,8 @@ def _settled(settings: Settings, context: str) -> Iterator[str]:
     """What of the live settings a context depends on: an override of one compiles no other again."""
     yield from (repr(getattr(settings, name)) for name in LIVE if name != "overrides")
     overrides, prefix = settings.overrides, f"{context}/"
-    yield repr(overrides.contexts.get(context))
-    for layer in (overrides.fragments, overrides.pages):
+    yield repr((overrides.contexts.get(context), overrides.trust.get(context)))
+    for layer in (overrides.fragments, overrides.pages, overrides.trust):
         yield repr([(name, each) for name, each in layer.items() if name.startswith(prefix)])
 
 

@@ -211,6 +211,20 @@ async def test_overrides_win_over_everything_and_compile_nothing_else_again(tmp_
     assert made.reload().pages["shop/cart"].deadline == 2.0
 
 
+async def test_trust_is_overridden_by_context_and_by_fragment(tmp_path: Path) -> None:
+    shop(tmp_path, slot("shop/lines"))
+    site(tmp_path)
+    made = registry(tmp_path, overrides={"trust": {"shop": "sanitized"}})
+    lines = made.load().fragments["shop/lines"]
+    assert (lines.trust, lines.origins["trust"]) == ("sanitized", "override")
+    world = made.override(Layers(contexts={}, fragments={}, deadlines={}, trust={"shop/lines": "sandboxed"}))
+    assert world.fragments["shop/lines"].trust == "sandboxed"
+    assert world.fragments["shop/lines"].version != lines.version
+    after = made.override(Layers(contexts={}, fragments={}, deadlines={}, trust={"shop": "checked"}))
+    assert after.fragments["shop/lines"].trust == "checked"
+    assert "trust" not in after.fragments["shop/lines"].origins
+
+
 def extending(root: Path) -> Registry:
     site(root, **{"layouts/default.html": LAYOUT})
     folder = shop(root)

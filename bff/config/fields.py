@@ -86,6 +86,10 @@ Name = Annotated[str, checked(_NAME, "a name; use a-z, 0-9 and -, beginning with
 FullName = Annotated[
     str, checked(f"{_NAME}/{_NAME}", "a full name; write <context>/<fragment>, such as discovery/price")
 ]
+Target = Annotated[
+    str,
+    checked(f"{_NAME}(?:/{_NAME})?", "a context or a fragment; write <context> or <context>/<fragment>"),
+]
 ParamName = Annotated[
     str, checked(r"[a-z][a-z0-9_]*", "a parameter's name; use a-z, 0-9 and _, beginning with a letter")
 ]

@@ -27,9 +27,11 @@ from bff.config.fields import (
     Section,
     Size,
     StarOrNames,
+    Target,
     Text,
     read_by,
 )
+from bff.model import Trust
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
@@ -180,6 +182,17 @@ class Overriding(Section):
     pages: Annotated[dict[FullName, PageOverride], Field(description="Deadlines by page.")] = Field(
         default_factory=dict
     )
+    trust: Annotated[dict[Target, Trust], Field(description="Levels of trust by context or fragment.")] = Field(
+        default_factory=dict
+    )
+
+    def layer_of(self, fragment: str) -> Mapping[str, object]:
+        """The policy that is overridden of a fragment: its context's, then its own."""
+        return {**self.contexts.get(fragment.partition("/")[0], {}), **self.fragments.get(fragment, {})}
+
+    def trust_of(self, fragment: str) -> Trust | None:
+        """The level of trust that wins over what is registered; None: there is none."""
+        return self.trust.get(fragment) or self.trust.get(fragment.partition("/")[0])
 
 
 class Limits(Section):

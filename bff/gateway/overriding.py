@@ -32,13 +32,16 @@ class Overrides:
         *,
         world: Callable[[], World],
         ceilings: Callable[[], Mapping[str, object]],
+        trusted: Callable[[str, str], bool] = lambda _context, _level: True,
         apply: Apply,
         log: Log,
         wall: Clock,
     ) -> None:
+        """`trusted`: whether a context may have a level of trust."""
         self._tier = tier
         self._world = world
         self._ceilings = ceilings
+        self._trusted = trusted
         self._apply = apply
         self._log = log
         self._wall = wall
@@ -52,7 +55,8 @@ class Overrides:
     async def add(self, target: str, values: Mapping[str, str], *, lasting: str, reason: str, by: str) -> Override:
         """Let values hold for a target. `ValueError` says what is wrong."""
         kind = self._kind(target, values)
-        rules.parse(kind, values, self._ceilings())
+        context = target.partition("/")[0]
+        rules.parse(kind, values, self._ceilings(), trusted=lambda level: self._trusted(context, level))
         if not reason.strip():
             raise ValueError("say why, for whoever finds it later: a reason is part of the record")
         now = self._wall()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING
 
+from bff.allow import permits
 from bff.config.settings import Settings
 from bff.gateway.archive import Archive
 from bff.gateway.assets import REFRESH, Shelf
@@ -200,6 +201,7 @@ def _overrides(gateway: Gateway, tier: Tier | None) -> Overrides:
         tier,
         world=lambda: gateway.registry.world,
         ceilings=lambda: gateway.registry.settings.ceilings,
+        trusted=lambda context, level: permits(gateway.registry.settings.allow.get(context), "trust", level),
         apply=gateway.override,
         log=gateway.log,
         wall=time.time,

@@ -6,16 +6,19 @@ An override is text as it was typed, so that every process reads it by its own t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
 
 from bff import units
+from bff.model import Trust
 from bff.rules import policy
 
 LONGEST: Final = 30 * 86_400.0
 """Seconds: what is to hold for longer belongs into bff.yaml."""
 DEADLINE: Final = (0.1, 60.0)
+TRUST: Final = "trust"
+"""The one key of contexts and fragments that is no policy."""
 
 Kind = Literal["context", "fragment", "page"]
 
@@ -26,7 +29,7 @@ class Override:
 
     target: str  # <context>, <context>/<fragment> or <context>/<page>
     kind: Kind
-    values: Mapping[str, str]  # dotted policy key → text; of a page: deadline
+    values: Mapping[str, str]  # dotted policy key, or `trust` → text; of a page: deadline
     until: float  # wall
     reason: str
     by: str
@@ -44,20 +47,39 @@ class Layers:
     contexts: Mapping[str, Mapping[str, object]]
     fragments: Mapping[str, Mapping[str, object]]
     deadlines: Mapping[str, float]  # page → seconds
+    trust: Mapping[str, Trust] = field(default_factory=dict)  # context or fragment → level
 
 
-def parse(kind: Kind, given: Mapping[str, str], ceilings: Mapping[str, object]) -> dict[str, object]:
-    """The values of an override. `ValueError` says what is wrong with which key, and what would be right."""
+def _anything(_: str) -> bool:
+    return True
+
+
+def parse(
+    kind: Kind,
+    given: Mapping[str, str],
+    ceilings: Mapping[str, object],
+    *,
+    trusted: Callable[[str], bool] = _anything,
+) -> dict[str, object]:
+    """The values of an override. `ValueError` says what is wrong with which key, and what would be right.
+
+    `trusted`: whether the operator's `allow` lets the context have a level of trust.
+    """
     if not given:
         raise ValueError("nothing is to be changed; write KEY=VALUE, such as timeout.total=800ms")
+    level = given.get(TRUST)
+    if level is not None and kind != "page" and not trusted(_trust(level)):
+        raise ValueError(f"trust: {level} is not what the operator allows here; see `allow` in bff.yaml")
     return {key: _value(kind, key, text, ceilings) for key, text in given.items()}
 
 
 def _value(kind: Kind, key: str, text: str, ceilings: Mapping[str, object]) -> object:
     if kind == "page":
         return _deadline(key, text)
+    if key == TRUST:
+        return _trust(text)
     if key not in policy.KEYS:
-        raise ValueError(f"there is no key {key}; {policy.suggestion(key, policy.KEYS)}")
+        raise ValueError(f"there is no key {key}; {policy.suggestion(key, [*policy.KEYS, TRUST])}")
     try:
         value = policy.parse(key, text)
     except ValueError as error:
@@ -68,6 +90,14 @@ def _value(kind: Kind, key: str, text: str, ceilings: Mapping[str, object]) -> o
             f"{key}: {text} is beyond the ceiling, {policy.show(key, ceiling)}; see `ceilings` in bff.yaml"
         )
     return value
+
+
+def _trust(text: str) -> Trust:
+    levels: Sequence[Trust] = get_args(Trust)
+    for level in levels:
+        if level == text:
+            return level
+    raise ValueError(f"trust: {text!r} is no level of trust; write one of {', '.join(levels)}")
 
 
 def _deadline(key: str, text: str) -> float:
@@ -103,17 +133,20 @@ def layers(overrides: Sequence[Override]) -> Layers:
     contexts: dict[str, dict[str, object]] = {}
     fragments: dict[str, dict[str, object]] = {}
     deadlines: dict[str, float] = {}
+    trust: dict[str, Trust] = {}
     for each in sorted(overrides, key=lambda each: each.made):
         for key, text in each.values.items():
             try:
                 value = _value(each.kind, key, text, policy.NOTHING)
             except ValueError:  # of another version of this program
                 continue
-            if isinstance(value, float) and each.kind == "page":
+            if key == TRUST:
+                trust[each.target] = _trust(text)
+            elif isinstance(value, float) and each.kind == "page":
                 deadlines[each.target] = value
             else:
                 (contexts if each.kind == "context" else fragments).setdefault(each.target, {})[key] = value
-    return Layers(contexts=contexts, fragments=fragments, deadlines=deadlines)
+    return Layers(contexts=contexts, fragments=fragments, deadlines=deadlines, trust=trust)
 
 
 def written(overrides: Iterable[Override]) -> bytes:

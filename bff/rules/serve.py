@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final, Protocol
 
-from bff.model import Cache, Policy, Reason, Step
+from bff.model import Cache, Policy, Reason, Step, Trust
 from bff.rules.caching import Terms
 
 
@@ -66,6 +66,8 @@ def use(kept: Kept | None, version: str, cache: Cache, now: float) -> Use:
     if kept.stale_at <= now:
         stale = max(stale, now - kept.stale_at)
     current = kept.version == version
+    if not current and kept.version.rpartition(":")[0] != version.rpartition(":")[0]:
+        return Use.NOTHING  # made under another level of trust
     if stale < 0 and current:
         return Use.FRESH
     if kept.terms.must_revalidate or kept.status in NEGATIVE:
@@ -75,6 +77,11 @@ def use(kept: Kept | None, version: str, cache: Cache, now: float) -> Use:
     if stale < _window(kept.terms.stale_if_error, cache.stale_if_error):
         return Use.RESERVE
     return Use.NOTHING
+
+
+def trusted(version: str, trust: Trust) -> str:
+    """A registration's version that says under which trust answers are read: a copy made under another is never shown."""
+    return version if trust == "checked" else f"{trust}:{version}"
 
 
 def _window(stated: float | None, policy: float) -> float:

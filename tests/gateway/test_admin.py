@@ -55,7 +55,13 @@ class Desk:
         self.log = Log(write=self.written.append, clock=lambda: 60.0)
         self.held: list[Layers] = []
         self.overrides = Overrides(
-            None, world=lambda: WORLD, ceilings=lambda: CEILINGS, apply=self._apply, log=self.log, wall=lambda: 0.0
+            None,
+            world=lambda: WORLD,
+            ceilings=lambda: CEILINGS,
+            trusted=lambda context, level: (context, level) != ("discovery", "checked"),
+            apply=self._apply,
+            log=self.log,
+            wall=lambda: 0.0,
         )
         self.admin = Admin(
             Options.model_validate(OPTIONS if options is None else options),
@@ -353,6 +359,15 @@ async def test_an_override_holds_for_a_while_and_is_on_record() -> None:
     assert desk.lines()[-1]["reason"] == "slow since the release"
 
 
+async def test_trust_is_taken_from_a_fragment_or_a_whole_context() -> None:
+    desk = Desk()
+    async with desk.client() as client:
+        for target, level in ("discovery/card", "sandboxed"), ("discovery", "sanitized"):
+            asked = SLOW | {"target": target, "set": {"trust": level}}
+            assert (await client.post(ADMIN + "overrides", json=asked, headers=OPERATOR)).status_code == 200
+    assert desk.held[-1].trust == {"discovery/card": "sandboxed", "discovery": "sanitized"}
+
+
 async def test_an_override_is_cleared() -> None:
     desk = Desk()
     async with desk.client() as client:
@@ -376,6 +391,8 @@ async def test_an_override_is_cleared() -> None:
         ({"reason": " "}, "say why"),
         ({"target": "discovery/crad"}, "did you mean 'discovery/card'"),
         ({"target": "discovery/card", "set": {"deadline": "1s"}}, "no key deadline"),
+        ({"set": {"trust": "full"}}, "checked, sanitized, sandboxed"),
+        ({"set": {"trust": "checked"}}, "`allow` in bff.yaml"),
     ],
 )
 async def test_an_override_that_makes_no_sense_is_refused(change: dict[str, Any], why: str) -> None:

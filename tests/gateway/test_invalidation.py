@@ -119,6 +119,30 @@ async def test_a_page_is_explained_with_the_breakers_of_its_fragments(tmp_path: 
     assert any(line.split()[:2] == ["state", "stored"] and "override" in line for line in side)
 
 
+async def test_trust_that_is_taken_holds_from_the_next_page_on(tmp_path: Path) -> None:
+    site = made(tmp_path)
+    async with site.running() as client:
+        asked = asyncio.ensure_future(client.get("/p/1"))
+        await site.answer("/main/1", b'<p id="mine" onclick="x()">checked</p>')
+        await site.answer("/side")
+        assert "onclick" in (await asked).text
+        changed = {"target": "shop", "set": {"trust": "sanitized"}, "for": "1h", "reason": "a test"}
+        assert (await client.post("/_bff/admin/overrides", json=changed, headers=TOKEN)).status_code == 200
+        main = (await client.get("/_bff/admin/explain?name=shop/main", headers=TOKEN)).json()["lines"]
+        assert any(line.split()[:2] == ["trust", "sanitized"] and "override" in line for line in main)
+        asked = asyncio.ensure_future(client.get("/p/1"))
+        await site.answer("/main/1", b'<p id="mine" onclick="x()">sanitized</p>')
+        await site.answer("/side")
+        page = (await asked).text
+        assert "<p>sanitized</p>" in page
+        assert "onclick" not in page
+        await client.delete("/_bff/admin/overrides?target=shop", headers=TOKEN)
+        asked = asyncio.ensure_future(client.get("/p/1"))
+        await site.answer("/main/1", b'<p onclick="x()">again</p>')
+        await site.answer("/side")
+        assert "onclick" in (await asked).text
+
+
 async def test_the_bus_is_read_and_registrations_may_change_meanwhile(tmp_path: Path) -> None:
     async with redis_server(tmp_path) as server, Redis.from_url(server.url) as redis:
         (tmp_path / "site").mkdir()

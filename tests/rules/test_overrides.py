@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bff.rules import overrides
-from bff.rules.overrides import Override
+from bff.rules.overrides import Kind, Override
 from bff.rules.policy import NOTHING
 
 
@@ -74,3 +74,22 @@ def test_what_is_written_is_read(made: list[Override]) -> None:
 def test_reading_never_raises(data: bytes) -> None:
     overrides.read(data)
     assert overrides.read(None) == []
+
+
+@pytest.mark.parametrize("kind", ["context", "fragment"])
+@pytest.mark.parametrize("level", ["checked", "sanitized", "sandboxed"])
+def test_trust_is_overridden_beside_the_policy(kind: Kind, level: str) -> None:
+    assert overrides.parse(kind, {"trust": level, "state": "on"}, NOTHING) == {"trust": level, "state": "on"}
+    made = overrides.layers([override(kind=kind, values={"trust": level})])
+    assert made.trust == {"shop/card": level}
+    assert (made.contexts, made.fragments) == ({}, {})
+
+
+def test_trust_is_one_of_three_levels_and_within_what_is_allowed() -> None:
+    with pytest.raises(ValueError, match="checked, sanitized, sandboxed"):
+        overrides.parse("fragment", {"trust": "blind"}, NOTHING)
+    with pytest.raises(ValueError, match="a page has no key trust"):
+        overrides.parse("page", {"trust": "sanitized"}, NOTHING)
+    with pytest.raises(ValueError, match=r"`allow` in bff\.yaml"):
+        overrides.parse("fragment", {"trust": "checked"}, NOTHING, trusted=lambda level: level == "sandboxed")
+    assert overrides.layers([override(values={"trust": "of-tomorrow"})]).trust == {}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bff.model import Cache, Reason
+from bff.model import Cache, Reason, Trust
 from bff.rules import serve
 from bff.rules.caching import Terms
 from bff.rules.serve import Answer, Use
@@ -66,6 +66,16 @@ def test_what_the_upstream_states_replaces_the_policys_windows() -> None:
 
 def test_a_copy_of_another_version_is_a_miss_with_a_stale_copy() -> None:
     assert serve.use(Copy(version="0"), "1", CACHE, 1) is Use.RESERVE
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("checked", "sanitized"), ("sandboxed", "checked"), ("sanitized", "sandboxed")]
+)
+def test_what_was_read_under_another_trust_is_never_shown(before: Trust, after: Trust) -> None:
+    kept, now = Copy(version=serve.trusted("1", before)), serve.trusted("1", after)
+    assert serve.use(kept, now, CACHE, 1) is Use.NOTHING
+    assert serve.use(kept, kept.version, CACHE, 1) is Use.FRESH
+    assert serve.use(kept, serve.trusted("2", before), CACHE, 15) is Use.RESERVE
 
 
 @pytest.mark.parametrize("copy", [Copy(replace(TERMS, must_revalidate=True)), Copy(status=404)])
