@@ -8,7 +8,7 @@ SERVERS := redis-server # a real one, for the store and the events
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-unit test-browser test-lowest bench fuzz fmt docs constraints browsers servers .servers clean
+.PHONY: help demo test lint test-unit test-browser test-lowest bench fuzz soak fmt docs constraints browsers servers .servers clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -42,6 +42,10 @@ bench: $(VENV)/.demo ## this gateway beside nginx SSI and Varnish ESI (JSON=… 
 
 fuzz: $(VENV)/.dev ## make up inputs for what reads others' bytes (FUZZ=… of them for each; what is found goes into tests/corpus)
 	@FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest --no-cov -p no:cacheprovider --timeout=0 -k any_bytes tests/fuzz
+
+soak: $(VENV)/.dev ## a gateway under mixed faults and clients for ten minutes: leaks, outcomes, latencies (SOAK=… seconds, JSON=… keeps the report)
+	@$(BIN)/python -m tests.soak.run --seconds $(or $(SOAK),600) $(if $(JSON),--json $(JSON)) 2>$(VENV)/soak.log || { \
+	  echo "error: what was said on the way is in $(VENV)/soak.log" >&2; exit 1; }
 
 fmt: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
