@@ -6,9 +6,11 @@ Nothing here promises anything. Faults are scripts of raw bytes, one connection 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -35,6 +37,7 @@ SHELL = (
 )
 QUICK = {"first_byte": "200ms", "total": "300ms"}
 HTML = {"content_type": "text/html"}
+GROWTH = 50 * 1024 * 1024
 VOID = frozenset({"meta", "link", "wbr", "br", "hr", "img", "input"})
 
 
@@ -51,6 +54,19 @@ class Seen:
         return dict(re.findall(r'<bff-fragment name="([a-z/]+)"[^>]* state="([a-z]+)"', self.text))
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a process has of that which may be left behind."""
+
+    tasks: int
+    descriptors: int
+    memory: int  # resident bytes
+
+    @classmethod
+    def now(cls) -> Left:
+        return cls(len(asyncio.all_tasks()), _descriptors(), _memory())
+
+
 @dataclass
 class Ground:
     """The running whole."""
@@ -59,7 +75,7 @@ class Ground:
     running: Running
     server: front.Running
     bad: back.Fake
-    baseline: tuple[int, int]
+    baseline: Left
 
     async def page(self) -> Seen:
         client = await self.server.connect()
@@ -86,13 +102,20 @@ class Ground:
         return slots["slot"]["outcome"], slots["slot"]["reason"]
 
     async def settled(self) -> None:
-        """Quiet again: no place taken, no task, no deadline, no descriptor that was not there before."""
+        """Quiet again: no place taken, no task, no descriptor that was not there before, and hardly any memory."""
         await until(lambda: not any(s.active or s.queued for s in self.running.client.stats().values()), "free places")
         await until(lambda: not self.server.server.shared.cycles, "the end of all requests")
         await self.running.client.aclose()
-        tasks, descriptors = self.baseline
-        await until(lambda: len(asyncio.all_tasks()) <= tasks + len(self.bad.running), "the end of all tasks")
-        await until(lambda: _descriptors() <= descriptors + 2 * len(self.bad.running), "all descriptors closed")
+        await gone(self.baseline, peers=lambda: len(self.bad.running))
+
+
+async def gone(baseline: Left, *, peers: Callable[[], int] = lambda: 0) -> None:
+    """Wait until nothing is left that was not there before, but for a script's `peers` that go on."""
+    await until(lambda: len(asyncio.all_tasks()) <= baseline.tasks + peers(), "the end of all tasks")
+    await until(lambda: _descriptors() <= baseline.descriptors + 2 * peers(), "all descriptors closed")
+    gc.collect()
+    grown = _memory() - baseline.memory
+    assert grown <= GROWTH, f"{grown / 2**20:.0f} MiB are held that were not before"
 
 
 class Balance(HTMLParser):
@@ -165,8 +188,7 @@ async def ground(
         assert not [finding for finding in world.findings if finding.severity == "error"], world.findings
         gateway = make(read, registry, log=Log(write=lambda _: None))
         async with gateway.started() as running, front.serving(gateway) as server:
-            baseline = len(asyncio.all_tasks()), _descriptors()
-            yield Ground(gateway, running, server, fake, baseline)
+            yield Ground(gateway, running, server, fake, Left.now())
 
 
 def write(folder: Path, **registration: Any) -> None:
@@ -176,3 +198,7 @@ def write(folder: Path, **registration: Any) -> None:
 
 def _descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _memory() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

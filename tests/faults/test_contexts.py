@@ -15,7 +15,7 @@ import pytest
 from bff.model import Ask, Timeout
 from bff.rules.limits.breaker import State
 from tests.fakes import free_port, until
-from tests.faults.ground import HTML, Ground, ground, whole
+from tests.faults.ground import HTML, Ground, Left, gone, ground, whole
 from tests.gateway.proxies import said
 from tests.upstream.wire import Peer, Script, answering, connecting, serving
 
@@ -237,6 +237,7 @@ async def test_18_a_hundred_thousand_cancelled_fetches_leave_nothing_behind() ->
         raise AssertionError("it was cancelled")
 
     async with serving(answering(said(b"late"))) as fake, connecting(connections=64) as client:
+        baseline = Left.now()
         ask = Ask(fake.upstream, "GET", "/", b"")
         for turn in range(100_000 // 200):
             flying = [
@@ -249,6 +250,9 @@ async def test_18_a_hundred_thousand_cancelled_fetches_leave_nothing_behind() ->
         ended = asyncio.get_running_loop().create_future()
         client(ask, timeout=timeout, max_body=9, limit=1, optional=True, done=ended.set_result)
         assert (await ended).body == b"late"
+        assert not any(each.active or each.queued for each in client.stats().values())
+        await client.aclose()
+        await gone(baseline, peers=lambda: len(fake.running))
 
 
 async def test_31_a_cold_start_at_peak_asks_no_more_at_once_than_the_bulkhead_allows(tmp_path: Path) -> None:
