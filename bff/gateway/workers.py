@@ -143,13 +143,12 @@ class Supervisor:
         self._log.event("worker-died", level="error", worker=worker.index, code=code, again_in=self._pause)
 
     def _news(self, descriptor: int) -> None:
-        """A worker is ready, or has closed its end."""
-        said = os.read(descriptor, 1)
+        """A worker is ready, or has closed its end; or it was reaped a moment ago, and so is nobody's any more."""
         for worker in self._workers.values():
             if worker.news == descriptor:
+                worker.ready = bool(os.read(descriptor, 1))
                 os.close(descriptor)
                 worker.news = -1
-                worker.ready = bool(said)
         if self._all_ready is not None and all(worker.ready for worker in self._workers.values()):
             self._all_ready()
             self._all_ready = None
