@@ -113,6 +113,7 @@ def copy(root: Path) -> int:
     return base
 
 
+PROGRAM = "/programs/0fc08528-4ee1-54b4-9a63-c35ffb310a4b"
 PAGES = ("/", "/courses", "/courses/HarborX+NAV101", "/checkout/1")
 
 
@@ -135,6 +136,36 @@ async def test_every_page_of_the_demo_is_whole(well: Demo, path: str) -> None:
         "refused",
         "torn",
     }
+
+
+READS = {
+    "/": ("Skip to the content", "Learn the ropes", "Sign in, and your grades", "Setting out this month", "Coastal Navigation", "Programs:", "Offshore Navigator", "Paid for by employers", "Halyard is a demo"),
+    "/courses": ("All courses", "Find", "44 courses", "Coastal Navigation", "NAV101", "Statistics for Curious People", "Page 1 of 4", "More courses", "Halyard is a demo"),
+    "/courses/HarborX+NAV101": ("Coastal Navigation", "What you will be able to do", "Add to basket", "Is it paid for already?", "Halyard is a demo"),
+    "/checkout/1": ("Your basket", "Coastal Navigation", "Update", "Subtotal", "Place order", "Is it paid for already?", "Halyard is a demo"),
+    PROGRAM: ("Offshore Navigator", "Is it paid for already?", "Halyard is a demo"),
+}  # fmt: skip
+"""What somebody reads one after the other where there are neither scripts nor styles."""
+
+
+@pytest.mark.parametrize("path", READS)
+@pytest.mark.parametrize("agent", ["w3m/0.5.3+git20230121", "Lynx/2.9.0dev.12", "Googlebot/2.1"])
+async def test_a_text_browser_reads_the_whole_page_in_order(well: Demo, path: str, agent: str) -> None:
+    async with await well.process.get(path, user_agent=agent) as answer:
+        tree = LexborHTMLParser(await answer.rest())
+    assert tree.css("template, bff-fragment[state=loading]") == []
+    tree.strip_tags(["script", "style", "svg", "head"])
+    assert tree.body is not None
+    text = " ".join(tree.body.text(separator=" ").split())
+    at = -1
+    for words in READS[path]:
+        found = text.find(words, at + 1)
+        assert found > at, f"{words!r} comes after the others in: {text}"
+        at = found
+    for form in tree.css("form"):
+        assert form.css("button, input[type=submit]"), "a form can be sent without scripts"
+    for link in tree.css("a"):
+        assert link.attributes.get("href")
 
 
 async def test_a_contexts_own_api_is_there_under_the_gateways_origin(well: Demo) -> None:
@@ -224,6 +255,48 @@ async def test_no_page_of_the_demo_moves_or_breaks_its_policy(
         if not shifts:
             return
     raise AssertionError(f"it moves: {shifts}")
+
+
+FIGURES = """new Promise(resolve => {
+    const found = {moved: 0, blocked: 0, largest: null};
+    const watch = (type, each) => new PerformanceObserver(list => list.getEntries().forEach(each)).observe({type, buffered: true});
+    watch("layout-shift", entry => found.moved += entry.value);
+    watch("longtask", entry => found.blocked += Math.max(0, entry.duration - 50));
+    watch("largest-contentful-paint", entry => found.largest = entry);
+    requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => found.largest && resolve({
+        ...found,
+        first: performance.getEntriesByName("first-contentful-paint")[0].startTime,
+        largest: found.largest.startTime,
+        slot: found.largest.element?.closest("bff-fragment")?.getAttribute("name") ?? "",
+    }), 50)));
+})"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("path", "where"), [("/", ""), ("/courses/HarborX+NAV101", "discovery/course-about"), (f"{PROGRAM}/enrolments", "")]
+)
+async def test_the_largest_part_is_there_first_and_nothing_blocks_or_moves(
+    well: Demo, chromium: Browser, path: str, where: str, width: int
+) -> None:
+    """It is the shell's, or the primary's (`where`), which comes with the shell.
+
+    What is late is a second late, so that it shows in the figures; a machine out of breath may be so just once.
+    """
+    await settled(well, "/courses/HarborX+NAV101")
+    for number in (3, 4, 5):
+        await well.fault(number, "slow", delay=1)
+    for _ in range(3):
+        tab = await ChromiumTab.open(chromium, viewport={"width": width, "height": 800})
+        await tab.goto(well.origin + path)
+        await seen(tab, "document.readyState == 'complete'")
+        found = await tab.evaluate(FIGURES)
+        await tab.close()
+        early = found["slot"] == where and found["largest"] <= found["first"] + 500
+        if early and found["moved"] == 0 and found["blocked"] < 100:
+            return
+    raise AssertionError(f"three times: {found}")
 
 
 def complaints_of(tab: ChromiumTab) -> list[str]:
