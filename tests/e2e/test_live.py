@@ -1,13 +1,16 @@
 """Live slots end to end: a purge at the gateway, one connection a page, and exactly the slots it concerns."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.browsers import View, seen, shown
-from tests.e2e.gateway import Process, Serve, Site
-from tests.fakes import PATIENCE, FakeContext, Route, Seen
+from tests.e2e.gateway import Process, Site, running
+from tests.fakes import PATIENCE, FakeContext, Route, Seen, free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
@@ -37,23 +40,44 @@ class Prices:
         return {n: len(route.requests) for n, route in self.routes.items()}
 
 
-@pytest.fixture
-async def prices(site: Site, context: FakeContext, serve: Serve) -> Prices:
+@contextlib.asynccontextmanager
+async def selling(root: Path) -> AsyncIterator[Prices]:
+    """A gateway of its own, and the context behind it."""
+    site, port = Site(root), free_port()
     now = {1: 10, 2: 20}
 
     def price(seen: Seen) -> str:
         return f"<p>price {now[int(seen.path.rpartition('/')[2])]}</p>"
 
-    routes = {n: context.route(f"/price/{n}", price) for n in now}
     fragment: dict[str, Any] = {
         "path": "/price/{n}",
         "params": {"n": {"type": "int"}},
         "tags": ["price:{n}"],
         "policy": {"cache": {"mode": "fixed", "fresh": "1h"}},
     }
-    site.page(SLOTS, {"price": fragment}, upstream=context.origin)
     site.settings({"admin": {"token": TOKEN}})
-    return Prices(await serve(), routes, now)
+    async with FakeContext() as context:
+        routes = {n: context.route(f"/price/{n}", price) for n in now}
+        site.page(SLOTS, {"price": fragment}, upstream=context.origin)
+        folders = ("--config", str(root / "bff.yaml"), "--fragments", str(site.fragments))
+        where = ("--host", "127.0.0.1", "--port", str(port))
+        async with running("serve", *folders, *where, port=port, log=root / "gateway.log") as gateway:
+            yield Prices(gateway, routes, now)
+
+
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prices]:
+    async with selling(tmp_path_factory.mktemp("live")) as prices:
+        yield prices
+
+
+@pytest.fixture
+async def prices(shared: Prices) -> Prices:
+    """As at the start: nobody listens, and what the tests before changed is sold at its first price."""
+    await streams(shared.gateway, 0)
+    for n, price in ((1, 10), (2, 20)):
+        await shared.change(n, price)
+    return shared
 
 
 async def test_a_change_is_shown_by_exactly_the_slots_that_carry_it(prices: Prices, any_browser: View) -> None:
@@ -87,10 +111,11 @@ async def test_who_looks_away_is_not_told_and_catches_up(prices: Prices, any_bro
     await seen(any_browser, f"{FRESH} == 'price 11,price 11,price 21'")
 
 
-async def test_connections_do_not_hold_up_a_gateway_that_leaves(prices: Prices, any_browser: View) -> None:
-    await any_browser.goto(f"{prices.gateway.origin}/page")
-    await streams(prices.gateway, 1)
-    assert await prices.gateway.stop(within=8) == 0, "it would wait 10 seconds for what does not end"
+async def test_connections_do_not_hold_up_a_gateway_that_leaves(tmp_path: Path, any_browser: View) -> None:
+    async with selling(tmp_path) as prices:
+        await any_browser.goto(f"{prices.gateway.origin}/page")
+        await streams(prices.gateway, 1)
+        assert await prices.gateway.stop(within=8) == 0, "it would wait 10 seconds for what does not end"
 
 
 async def streams(gateway: Process, others: int) -> None:
