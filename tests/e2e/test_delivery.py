@@ -4,6 +4,7 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.e2e.browsers import LEFT_OVER, ChromiumTab, View, seen, shown
+from tests.e2e.firefox import Firefox
 from tests.e2e.gateway import Serve, Site
 from tests.e2e.shop import Shop
 from tests.e2e.stage import under_policy
@@ -143,3 +144,21 @@ async def test_with_no_script_at_all_the_page_in_order_is_whole(
         ]
         assert await any_browser.evaluate(LEFT_OVER) == []
         assert "waiting" not in await any_browser.evaluate("document.body.innerText")
+
+
+async def test_going_back_shows_a_page_that_was_complete(
+    site: Site, context: FakeContext, serve: Serve, firefox: Firefox
+) -> None:
+    """In Firefox; tests/e2e/test_edge.py has Chromium's, in a browser that is told to keep pages."""
+    tab = await firefox.tab()
+    shop = await Shop.open(site, context, serve)
+    await shop.watch(tab)
+    asked = {path: len(route.requests) for path, route in context.routes.items()}
+    await tab.evaluate("addEventListener('pageshow', e => window.persisted = e.persisted) ?? (window.kept = 1)")
+    await tab.goto(f"{shop.gateway.origin}/_bff/livez")
+    await seen(tab, "document.body.innerText.includes('alive')")
+    await tab.evaluate("setTimeout(() => history.back()) > 0")
+    await shown(tab, "here is c")
+    await seen(tab, "window.persisted && window.kept == 1")
+    assert {path: len(route.requests) for path, route in context.routes.items()} == asked, "nothing is asked for again"
+    await tab.close()
