@@ -80,7 +80,7 @@ async def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
         await serve(stack, site, dice)
         async with running("serve", *where, port=port, log=folder / "log") as gateway:
             baseline = await numbers(gateway)
-            warm, crowd = max(seconds / 5, min(seconds / 2, 20.0)), Crowd(gateway.origin, dice)
+            warm, crowd = max(seconds / 5, min(seconds / 2, 40.0)), Crowd(gateway.origin, dice)
             await Crowd(gateway.origin, dice).visit(CLIENTS, warm)
             warmed = await quiet(gateway, baseline)
             await crowd.visit(CLIENTS, seconds - warm)
