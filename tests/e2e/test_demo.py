@@ -324,6 +324,23 @@ async def test_the_overlay_names_the_owner_of_what_is_stale(well: Demo, chromium
 
 
 @pytest.mark.browser
+async def test_without_scripts_forms_and_lists_are_of_use(well: Demo, chromium: Browser) -> None:
+    tab = await ChromiumTab.open(chromium, java_script_enabled=False)
+    page = tab.page
+    await page.goto(well.origin + "/courses")
+    await page.get_by_role("link", name="More courses").click()
+    await page.get_by_text("Page 2 of 4").wait_for()
+    await page.get_by_label("Words").fill("bridges")
+    await page.get_by_role("button", name="Find").click()
+    await page.get_by_role("link", name="Why Bridges Stand Up").wait_for()
+    await page.goto(well.origin + "/checkout/1")
+    await page.get_by_label("Seats").first.fill("3")
+    await page.get_by_role("button", name="Update").first.click()
+    await page.get_by_text("$465.00").first.wait_for()
+    await tab.close()
+
+
+@pytest.mark.browser
 async def test_the_basket_shows_while_discovery_is_silent(well: Demo, chromium: Browser) -> None:
     await well.fault(2, "silent")
     tab = await ChromiumTab.open(chromium)
