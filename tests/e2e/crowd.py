@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 
 from tests.e2e.gateway import BFF, Process, Site, running
 from tests.e2e.wire import Exchange
@@ -35,13 +36,16 @@ def settings(site: Site, **more: object) -> None:
 
 
 @contextlib.asynccontextmanager
-async def gateways(site: Site, count: int = 1) -> AsyncIterator[list[Process]]:
-    """So many processes of `bff serve`, all of the same settings."""
+async def gateways(site: Site, count: int = 1, *, patient: bool = True) -> AsyncIterator[list[Process]]:
+    """So many processes of `bff serve`, all of the same settings; `patient`: they wait for their store (see there)."""
+    command = (sys.executable, str(Path(__file__).with_name("patient.py"))) if patient else (str(BFF),)
     async with contextlib.AsyncExitStack() as stack:
         ports = [free_port() for _ in range(count)]
         starting = (
             stack.enter_async_context(
-                running(*arguments(site, port), port=port, log=site.root / f"gateway-{port}.log", ready=60)
+                running(
+                    *arguments(site, port), port=port, log=site.root / f"gateway-{port}.log", ready=60, command=command
+                )
             )
             for port in ports
         )

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.e2e.wire import Exchange, ask
@@ -122,14 +122,16 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def running(*arguments: str, port: int, log: Path, ready: float = 20.0) -> AsyncIterator[Process]:
+async def running(
+    *arguments: str, port: int, log: Path, ready: float = 20.0, command: Sequence[str] = (str(BFF),)
+) -> AsyncIterator[Process]:
     """Run `bff …` until the block ends, then drain it by SIGTERM and hold it to exit code 0.
 
     What it said goes to standard error, which pytest shows beside a failure only.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BFF_")}
     with log.open("wb") as sink:
-        process = await asyncio.create_subprocess_exec(str(BFF), *arguments, stdout=sink, stderr=sink, env=environment)
+        process = await asyncio.create_subprocess_exec(*command, *arguments, stdout=sink, stderr=sink, env=environment)
     gateway = Process(process, f"http://127.0.0.1:{port}", log)
     try:
         await gateway.ready(ready)

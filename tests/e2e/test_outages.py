@@ -95,7 +95,7 @@ async def test_redis_stops_dies_and_forgets_without_a_visitor_noticing(
     numbered(site, context.origin)
     async with redis_server(tmp_path) as redis:
         settings(site, store=redis.url)
-        async with gateways(site, 2) as (here, there):
+        async with gateways(site, 2, patient=False) as (here, there):
 
             async def ten(first: int) -> None:
                 """Pages that nobody has had, and pages that one of them has had."""
