@@ -6,10 +6,8 @@ it is read again by the rules in force, and shown only as far as the registratio
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Final
 
 from bff.gateway.proxied import Job
 from bff.model import Clock
@@ -17,6 +15,7 @@ from bff.rules import forwarding, storing, vary
 from bff.rules.caching import fields, text
 from bff.rules.freshness import keep_for
 from bff.store.answers import Kept
+from bff.store.background import Background
 from bff.store.record import Record
 from bff.store.tier import Tier
 
@@ -25,15 +24,13 @@ _VOID: Final = 0  # the status of what stands where an answer was forgotten
 _FORGOTTEN: Final = 60.0  # seconds; whoever was fetching the old answer has ended by then
 
 
-class Archive:
+class Archive(Background):
     """One tier, for the proxy routes of one gateway; belongs to its event loop."""
 
     def __init__(self, tier: Tier, *, clock: Clock, wall: Clock) -> None:
-        self._tier = tier
+        super().__init__(tier)
         self._clock = clock
         self._wall = wall
-        self._writing: dict[str, asyncio.Task[None]] = {}
-        self._others: set[asyncio.Task[None]] = set()
 
     async def find(self, job: Job) -> Kept | None:
         """The answer that the tier has, where this request selects it."""
@@ -80,42 +77,10 @@ class Archive:
             tags=kept.tags,
             principal=job.principal if job.private else None,
         )
-        self._write(job.key, self._tier.put(record, keep=keep_for(stored, job.policy.cache), began=began))
+        self.write(job.key, self._tier.put(record, keep=keep_for(stored, job.policy.cache), began=began))
 
     def void(self, fragment: str, uri: str) -> None:
         """Forget the shared answer to a URI, whoever wrote it."""
         key = f"{fragment}?GET {uri}"
         record = Record(key=key, fragment=fragment, version="", status=_VOID, headers=(), body=b"", born=self._wall())
-        self._write(key, self._tier.put(record, keep=_FORGOTTEN, began=self._clock()))
-
-    async def lease(self, key: str, seconds: float) -> bool:
-        """Whether this process is the one to fetch."""
-        return await self._tier.lease(key, seconds)
-
-    def release(self, key: str) -> None:
-        """Others may fetch it again, once what was fetched is written."""
-        writing = self._writing.get(key)
-        if writing is None:
-            self._later(self._tier.release(key))
-        else:
-            writing.add_done_callback(lambda _: self._later(self._tier.release(key)))
-
-    def _write(self, key: str, work: Coroutine[Any, Any, None]) -> None:
-        task = self._later(work)
-        self._writing[key] = task
-        task.add_done_callback(lambda _: self._written(key, task))
-
-    def _written(self, key: str, task: asyncio.Task[None]) -> None:
-        if self._writing.get(key) is task:
-            del self._writing[key]
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._others.add(task)
-        task.add_done_callback(self._others.discard)
-        return task
-
-    async def aclose(self) -> None:
-        """Let what is being written be written."""
-        while self._others:
-            await asyncio.gather(*self._others, return_exceptions=True)
+        self.write(key, self._tier.put(record, keep=_FORGOTTEN, began=self._clock()))

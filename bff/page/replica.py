@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from bff.model import Clock, Headers
 from bff.page import results
 from bff.page.call import Call
 from bff.rules import serve
 from bff.rules.caching import Fields, fields, terms
+from bff.store.background import Background
 from bff.store.entry import Entry
 from bff.store.record import Record
 from bff.store.tier import Tier
@@ -64,16 +65,14 @@ def _unreadable() -> Unreadable:
     return Unreadable("reading it failed; the log says how")
 
 
-class Replica:
+class Replica(Background):
     """One tier, for one resolver; belongs to its event loop."""
 
     def __init__(self, tier: Tier, sources: Mapping[str, Source], *, clock: Clock, wall: Clock) -> None:
-        self._tier = tier
+        super().__init__(tier)
         self._sources = sources
         self._clock = clock
         self._wall = wall
-        self._writing: dict[str, asyncio.Task[None]] = {}
-        self._others: set[asyncio.Task[None]] = set()
 
     async def find(self, call: Call, key: str) -> Entry | None:
         """What the tier has for a call, as an entry."""
@@ -118,45 +117,13 @@ class Replica:
             principal=entry.principal,
         )
         keep = serve.keep_for(entry.terms, entry.status, call.policy.cache)
-        self._write(entry.key, self._tier.put(record, keep=keep, began=began))
+        self.write(entry.key, self._tier.put(record, keep=keep, began=began))
 
     def renew(self, call: Call, entry: Entry, headers: Headers, began: float) -> None:
         """Write that a 304 with these headers has confirmed an entry."""
         kept = [(name, value) for name, value in headers if name not in _NOT_KEPT]
         keep = serve.keep_for(entry.terms, entry.status, call.policy.cache)
-        self._write(entry.key, self._tier.touch(entry.key, kept, self._born(entry), keep=keep, began=began))
+        self.write(entry.key, self._tier.touch(entry.key, kept, self._born(entry), keep=keep, began=began))
 
     def _born(self, entry: Entry) -> float:
         return self._wall() - (self._clock() - entry.born)
-
-    async def lease(self, key: str, seconds: float) -> bool:
-        """Whether this process is the one to fetch."""
-        return await self._tier.lease(key, seconds)
-
-    def release(self, key: str) -> None:
-        """Others may fetch it again, once what was fetched is written."""
-        writing = self._writing.get(key)
-        if writing is None:
-            self._later(self._tier.release(key))
-        else:
-            writing.add_done_callback(lambda _: self._later(self._tier.release(key)))
-
-    def _write(self, key: str, work: Coroutine[Any, Any, None]) -> None:
-        task = self._later(work)
-        self._writing[key] = task
-        task.add_done_callback(lambda _: self._written(key, task))
-
-    def _written(self, key: str, task: asyncio.Task[None]) -> None:
-        if self._writing.get(key) is task:
-            del self._writing[key]
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._others.add(task)
-        task.add_done_callback(self._others.discard)
-        return task
-
-    async def aclose(self) -> None:
-        """Let what is being written be written."""
-        while self._others:
-            await asyncio.gather(*self._others, return_exceptions=True)

@@ -77,7 +77,7 @@ def test_a_payload_has_an_end() -> None:
 
 def test_the_schemas_are_those_of_openedx_events() -> None:
     """Where that library is installed: `pip install openedx-events` to compare a newer release."""
-    tooling: Any = pytest.importorskip("openedx_events.tooling")
+    tooling: Any = pytest.importorskip("openedx_events.tooling")  # heavy with Django: compared where somebody has it
     django: Any = importlib.import_module("django.conf")
     django.settings.configure(INSTALLED_APPS=["openedx_events"])
     for part in ("analytics", "content_authoring", "enterprise", "learning"):

@@ -44,7 +44,7 @@ SIGNED = head("authorization: Bearer x")
     ],
 )  # fmt: skip
 def test_what_is_not_stored(texts: list[str], status: int, request_: list[str], method: str, reason: str) -> None:
-    assert answer(*texts, status=status, request=head(*request_), method=method) == Refused(reason)  # type: ignore[arg-type]
+    assert answer(*texts, status=status, request=head(*request_), method=method) == Refused(reason)  # type: ignore[arg-type] # one of its words
 
 
 @pytest.mark.parametrize(

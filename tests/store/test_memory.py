@@ -246,7 +246,7 @@ def test_purging_looks_at_nothing_that_it_does_not_meet() -> None:
 
     named = store._cache.index._tags.names
     for tag, known in named.items():
-        named[tag] = Counting(known)  # type: ignore[arg-type,assignment]
+        named[tag] = Counting(known)  # type: ignore[arg-type,assignment] # counts what is looked at
     assert store.purge(Purge(kind="tag", value="t7"), 1.0) == 10
     assert visited == 10
     assert store.purge(Purge(kind="all"), 2.0) == 9990

@@ -120,7 +120,7 @@ def test_a_timeout_is_not_tried_again() -> None:
 @pytest.mark.parametrize("how", [{"method": "HEAD"}, {"method": "POST"}, {"once": True}])
 def test_only_a_get_that_begins_nothing_is_sent_again(how: dict[str, object]) -> None:
     guards = Guards()
-    ended = guards.ask(card(hedge__after="50ms"), **how)  # type: ignore[arg-type]
+    ended = guards.ask(card(hedge__after="50ms"), **how)  # type: ignore[arg-type] # parameters of one test
     guards.wait(0.1)
     guards.open[0].reply(status=503)
     assert ended.status == 503
