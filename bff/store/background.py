@@ -45,11 +45,6 @@ class Background:
         task.add_done_callback(self._all.discard)
         return task
 
-    @property
-    def idle(self) -> bool:
-        """Nothing waits to be written."""
-        return not self._all
-
     async def aclose(self) -> None:
         """Let what is being written be written."""
         while self._all:

@@ -21,7 +21,7 @@ async def written(shop: Site) -> None:
     """All that is to be in the second tier is there."""
     archive = shop.running.proxy._ground.keeping.archive
     assert archive is not None
-    await until(lambda: archive.idle and not shop.running.proxy._ground.flights._all)
+    await until(lambda: not archive._all and not shop.running.proxy._ground.flights._all)
 
 
 async def test_what_one_process_has_kept_another_gives(tmp_path: Path) -> None:
