@@ -31,7 +31,7 @@ class BadParameters(Exception):
 def call_for(planner: Planner, fragment: Fragment, query: str, principal: str | None) -> Call:
     """The call that a query string asks for. Raises `BadParameters`."""
     passed: dict[str, list[str]] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
+    for name, text in parse_qsl(query, keep_blank_values=True, errors="surrogateescape"):  # no parameter takes these
         param = fragment.params.get(name)
         if param is None or param.principal:
             raise BadParameters(f"{fragment.name} declares no parameter {name!r}")

@@ -296,7 +296,8 @@ def _query(page: Page, query: str) -> dict[str, tuple[str, ...]]:
     if not page.query:
         return {}
     given: dict[str, list[str]] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True, errors="strict") if query else ():
+    pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape") if query else ()
+    for name, text in pairs:  # what is no UTF-8 is no parameter's value
         if name in page.query:
             given.setdefault(name, []).append(text)
     for name, param in page.query.items():

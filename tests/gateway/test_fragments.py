@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from bff.config.compile import compile_param
 from bff.gateway import fragments as endpoint
 from bff.gateway.problems import Answer
-from bff.model import Forward, Fragment, Reason
+from bff.model import Forward, Fragment, Reason, Ref
 from tests.build import World, fragment, int_param, text_param
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +72,15 @@ async def test_bad_undeclared_or_repeated_parameters_are_400(query: str) -> None
     world = World(fragments={"shop/card": CARD})
     with pytest.raises(endpoint.BadParameters) as error:
         Asked(world, CARD, query)
+    assert endpoint.fault(error.value).status == 400
+
+
+@pytest.mark.parametrize("query", ["q=%FF", "q=a&%FF=1"])
+async def test_what_is_no_utf_8_is_no_parameter(query: str) -> None:
+    made = fragment("shop/found", params={"q": compile_param("q")}, query=(("q", (Ref("param", "q"),)),))
+    world = World(fragments={"shop/found": made})
+    with pytest.raises(endpoint.BadParameters) as error:
+        Asked(world, made, query)
     assert endpoint.fault(error.value).status == 400
 
 

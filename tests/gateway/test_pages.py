@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bff.config.compile import compile_param
 from bff.gateway.identity import ANONYMOUS, Identity
 from bff.gateway.pages import Pages
 from bff.gateway.request import Locales
@@ -101,7 +102,8 @@ async def test_a_page_without_primary_is_flushed_before_any_answer() -> None:
     site.world.upstreams.to("/side").reply(b"<p>side</p>")
     await asked.settle()
     assert asked.done
-    assert asked.body.endswith(b"<p>side</p></bff-fragment></template><wbr hidden></body></html>")
+    assert b"<p>side</p></bff-fragment></template><wbr hidden>" in asked.body
+    assert asked.body.endswith(b"</template><wbr hidden></body></html>")
     assert asked.sent[-1]["more_body"] is False
 
 
@@ -375,6 +377,13 @@ async def test_queries_are_checked() -> None:
     bad = site.ask(query="q=1&m=1&m=2&m=3", accept="application/json")
     assert bad.status == 400
     assert "more than once" in json.loads(bad.body)["detail"]
+
+
+async def test_what_is_no_utf_8_is_bad_where_it_is_declared_and_ignored_elsewhere() -> None:
+    site = Site(page(document(b"x"), query={"q": compile_param("q", default=("",))}))
+    assert site.ask(query="q=%C3%A9&other=%FF&%FF=1").status == 200
+    bad = site.ask(query="q=a%FF", accept="application/json")
+    assert (bad.status, json.loads(bad.body)["detail"]) == (400, "the query parameter 'q' is not a valid str")
 
 
 async def test_no_page_is_404_and_a_primary_without_its_parameters_too() -> None:
