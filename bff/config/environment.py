@@ -19,7 +19,7 @@ from bff.config import yaml
 from bff.config.validate import finding
 from bff.config.yaml import Document, Loc, Tree
 from bff.errors import Finding
-from bff.rules.policy import KEYS, suggestion
+from bff.rules.policy import KEYS, SECTIONS, suggestion
 
 PREFIX: Final = "BFF_"
 UPSTREAM: Final = "BFF_UPSTREAM__"  # a context's, not the operator's: `manifest` reads it
@@ -83,10 +83,20 @@ def _value(made: Environment, variable: str, text: str, annotation: Any) -> Tree
 
 
 def _put(tree: dict[str, Tree], loc: Loc, value: Tree) -> None:
-    for step in loc[:-1]:
+    for at, step in enumerate(loc[:-1]):
+        _undot(tree, ".".join(map(str, loc[at:])))
         inner = tree.get(str(step))
         tree[str(step)] = tree = inner if isinstance(inner, dict) else {}
+    if loc[-1] in SECTIONS:
+        _undot(tree, str(loc[-1]))
     tree[str(loc[-1])] = value
+
+
+def _undot(tree: dict[str, Tree], name: str) -> None:
+    """Drop what a policy says under a dotted key or section: a variable says it now, nested."""
+    for key in [key for key in tree if key == name or key.startswith(f"{name}.")]:
+        if key in KEYS:
+            del tree[key]
 
 
 def _locate(model: type[BaseModel], parts: list[str]) -> tuple[Loc, Any] | None:

@@ -174,6 +174,20 @@ def test_the_environment_wins_key_by_key(tmp_path: Path) -> None:
     assert (read.identity.jwt.keys, read.identity.jwt.cookies) == ("https://id.example.org/jwks", ("one", "two"))
 
 
+def test_the_environment_wins_over_dotted_keys(tmp_path: Path) -> None:
+    read = settings(
+        tmp_path,
+        "ceilings: {timeout.total: 5s, max_body: 1MiB}\npolicy: {cache.fresh: 1s, cache.negative: 1s, retry.extra: 2}\n"
+        "overrides: {contexts: {shop: {cache.fresh: 1s, cache.negative: 2s}}}",
+        BFF_CEILINGS__TIMEOUT__TOTAL="7s",
+        BFF_POLICY__CACHE="{fresh: 3s}",
+        BFF_OVERRIDES__CONTEXTS__SHOP__CACHE__FRESH="4s",
+    )
+    assert (read.ceilings["timeout.total"], read.ceilings["max_body"]) == (7.0, 1048576)
+    assert read.policy == {"cache.fresh": 3.0, "retry.extra": 2}
+    assert read.overrides.contexts == {"shop": {"cache.fresh": 4.0, "cache.negative": 2.0}}
+
+
 def test_brackets_of_an_address_are_no_list(tmp_path: Path) -> None:
     assert settings(tmp_path, BFF_LISTEN="[::1]:80").listen == "[::1]:80"
     assert settings(tmp_path, BFF_SECRET="{not: yaml").secret == ("{not: yaml",)
