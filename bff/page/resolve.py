@@ -157,6 +157,9 @@ class Resolver:
     def _board(self, wait: Wait, key: str, variant: keys.Variant, kept: Kept, *, share: bool) -> None:
         share = share and self._solo.get(key, 0.0) <= wait.began
         flight = self._flights.get(key) if share else None
+        if flight is not None and flight.call.fragment.version != wait.call.fragment.version:
+            self._part(flight)  # what it brings is read as was registered, and trusted, when it took off
+            flight = None
         if flight is None:
             flight = self._take_off(wait.call, wait.visit, key, variant, kept, now=wait.began, share=share)
         else:
@@ -238,9 +241,13 @@ class Resolver:
         """A purge: whoever asks from now on does not join a flight that took off before, which may bring what was purged."""
         for flight in [*self._flights.values()]:
             if _concerned(purge, flight.call.fragment):
-                del self._flights[flight.key]
-                self._alone.add(flight)
-                flight.share = False
+                self._part(flight)
+
+    def _part(self, flight: Flight) -> None:
+        """Nobody joins it any more."""
+        del self._flights[flight.key]
+        self._alone.add(flight)
+        flight.share = False
 
     # --- leaving ------------------------------------------------------------------------------------------------------
 

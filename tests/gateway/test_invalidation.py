@@ -143,6 +143,28 @@ async def test_trust_that_is_taken_holds_from_the_next_page_on(tmp_path: Path) -
         assert "onclick" in (await asked).text
 
 
+async def test_trust_that_is_taken_holds_though_a_fetch_is_under_way(tmp_path: Path) -> None:
+    site = made(tmp_path)
+    async with site.running() as client:
+        before = asyncio.ensure_future(client.get("/p/1"))
+        await until(lambda: len(site.upstreams.open) == 2, "the fetches of a page begun before")
+        main, side = site.upstreams.open
+        changed = {"target": "shop", "set": {"trust": "sanitized"}, "for": "1h", "reason": "a test"}
+        assert (await client.post("/_bff/admin/overrides", json=changed, headers=TOKEN)).status_code == 200
+        after = asyncio.ensure_future(client.get("/p/1"))
+        await until(lambda: len(site.upstreams.open) == 4, "its own fetches")
+        main.reply(b'<p onclick="x()">main</p>')
+        side.reply(b'<p onclick="x()">side</p>')
+        assert (await before).text.count("onclick") == 2, "as it was when it was begun"
+        await site.answer("/main/1", b'<p onclick="x()">main</p>')
+        await site.answer("/side", b'<p onclick="x()">side</p>')
+        page = (await after).text
+        assert "<p>main</p>" in page
+        assert "<p>side</p>" in page
+        assert "onclick" not in page
+        assert "onclick" not in (await client.get("/p/1")).text, "what is kept was read under the trust of now"
+
+
 async def test_the_bus_is_read_and_registrations_may_change_meanwhile(tmp_path: Path) -> None:
     async with redis_server(tmp_path) as server, Redis.from_url(server.url) as redis:
         (tmp_path / "site").mkdir()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
@@ -163,6 +164,34 @@ def test_identical_calls_share_one_exchange() -> None:
     assert asker.world.seen.joined == 4
     assert asker.world.seen.inflight_now == 0
     assert [result.cache for result in asker.results] == ["stored"] + ["collapsed"] * 4
+
+
+def test_a_fetch_is_joined_by_whom_its_answer_is_read_for() -> None:
+    asker = Asker(fragment(layer=KEEP))
+    asker.ask()
+    asker.fragment = replace(asker.fragment, version="sanitized:1", trust="sanitized")
+    asker.ask()
+    asker.ask()
+    first, second = asker.world.upstreams.open
+    first.reply(b'<p id="mine">one</p>')
+    assert asker.html == b'<p id="mine">one</p>', "it asked before"
+    second.reply(b"<p>two</p>")
+    assert asker.html == b"<p>two</p>"
+    assert len(asker.results) == 3
+    asker.ask()
+    assert asker.html == b"<p>two</p>"
+    assert not asker.world.upstreams.open
+
+
+def test_a_fetch_that_nobody_joins_any_more_ends_with_the_gateway() -> None:
+    asker = Asker(fragment(layer=KEEP))
+    asker.ask()
+    asker.fragment = replace(asker.fragment, version="2")
+    asker.ask()
+    first, second = asker.world.upstreams.open
+    asker.world.resolver.close()
+    assert first.cancelled
+    assert second.cancelled
 
 
 def test_different_parameters_do_not() -> None:
