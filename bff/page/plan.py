@@ -150,9 +150,12 @@ class Planner:
             return Reason.DANGLING
         passed: dict[str, tuple[str, ...]] = {}
         for name, pattern in plan.slot.params:
+            param = fragment.params.get(name)
+            if param is None or param.principal:  # unknown there, or the gateway's to fill
+                return Reason.DANGLING
             texts = _fill(pattern, given)
             if texts is None:
-                if name in fragment.params and not fragment.params[name].required:
+                if not param.required:
                     continue
                 return Reason.PARAMS
             passed[name] = texts
@@ -227,13 +230,16 @@ class Planner:
     def _slot(self, slot: Slot, inside: tuple[int, ...], index: int) -> SlotPlan:
         fragment = self.fragments.get(slot.fragment)
         number = slot.id
+        policy = self.policy(fragment, slot) if fragment is not None else None
+        if fragment is not None and policy is not None and policy.cache.scope != fragment.policy.cache.scope:
+            fragment = replace(fragment, policy=policy)  # whose answers are somebody's own here, or are not
         if fragment is not None and fragment.starts_task and slot.kind != "primary" and slot.load not in _BY_HAND:
             slot = replace(slot, load="click" if slot.wrap else "none")  # a page that is read begins nothing
         return SlotPlan(
             slot=slot,
             number=number,
             fragment=fragment,
-            policy=self.policy(fragment, slot) if fragment is not None else None,
+            policy=policy,
             wrapper=wrapper(slot, number),
             core=slot.kind in _CORE,
             inside=inside,

@@ -1,6 +1,6 @@
 import pytest
 
-from bff.model import Outcome, Reason
+from bff.model import Outcome, Reason, Ref
 from bff.page.compose import MAX_EMBEDDED, Composition
 from bff.page.wire import HtmlWriter
 from tests.build import World, document, fragment, page, slot, text_param
@@ -87,6 +87,31 @@ async def test_a_missing_fragment_and_missing_parameters_are_omitted_without_a_f
     reasons = [r.result.reason if r.result else None for r in composition.slots]
     assert reasons == [Reason.DANGLING, Reason.PARAMS, None]
     assert world.seen.slots == [("shop/n", "omitted", "params")]
+
+
+async def test_a_parameter_that_is_not_declared_or_the_gateways_to_fill_is_dangling() -> None:
+    mine = fragment("shop/mine", params={"user": text_param("user", principal=True, required=False, default=("",))})
+    given = (("user", ("", Ref("query", "user"), "")),)
+    shell = document(slot(1, "shop/a", params=(("gone", ("1",)),)), slot(2, "shop/mine", params=given))
+    world = World(page(shell, query={"user": text_param("user")}), fragments={**BOTH, "shop/mine": mine})
+    for principal in (None, "ada"):
+        composition = world.compose(query="user=eve", principal=principal)
+        composition.begin()
+        assert [r.result.reason for r in composition.slots if r.result] == [Reason.DANGLING, Reason.DANGLING]
+    assert world.upstreams.flown == []
+
+
+async def test_a_slot_may_make_a_fragments_answers_somebodys_own() -> None:
+    shell = document(
+        slot(1, "shop/a"),
+        slot(2, "shop/a", policy={"cache.scope": "private"}),
+        slot(3, "shop/b", policy={"cache.scope": "shared"}),
+    )
+    theirs = fragment("shop/b", layer={"cache.scope": "private"})
+    world = World(page(shell), fragments={"shop/a": BOTH["shop/a"], "shop/b": theirs})
+    calls = world.compose(principal="ada").planned.calls
+    assert [call and call.fragment.private for call in calls] == [False, True, False]
+    assert [call and call.plain for call in calls] == [True, False, True]
 
 
 async def test_when_and_load_decide_without_a_fetch() -> None:
