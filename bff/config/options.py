@@ -252,6 +252,9 @@ class Settings(Section):
     trusted_proxies: Annotated[
         tuple[Block, ...], Field(description="Addresses or CIDR blocks whose X-Forwarded-* and identity headers are believed.")
     ] = ()  # fmt: skip
+    early_hints: Annotated[
+        Boolean, Field(description="Send 103 Early Hints of pages that wait for their primary, through trusted_proxies; each must understand them.")
+    ] = False  # fmt: skip
     store: Annotated[
         Text, read_by(_store), Field(description="Where answers are kept: memory://, sqlite:///… or redis://….")
     ] = "memory://"

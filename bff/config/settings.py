@@ -66,6 +66,11 @@ def _check(settings: Settings, places: Environment, folder: Path) -> list[Findin
     if settings.cors.credentials and "*" in settings.cors.origins:
         message = "any origin could read what is somebody's own; name the origins, or leave out credentials"
         found.append(finding(places, ("cors", "origins"), "bad-value", message))
+    if settings.early_hints and not settings.trusted_proxies:
+        message = (
+            "browsers heed early hints through a proxy alone; name it in trusted_proxies, or leave early_hints out"
+        )
+        found.append(finding(places, ("early_hints",), "bad-value", message))
     jwt = settings.identity.jwt
     if jwt and not _is_url(jwt.keys) and not (folder / jwt.keys).is_file():
         message = f"there is no file {jwt.keys!r}; name one of PEM or JWK, or a URL"

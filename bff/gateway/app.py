@@ -19,6 +19,7 @@ from bff.errors import Finding
 from bff.gateway.closing import closing
 from bff.gateway.compress import suited
 from bff.gateway.cors import Cors
+from bff.gateway.hints import Hints
 from bff.gateway.identity import Identifier
 from bff.gateway.logs import Log
 from bff.gateway.overload import Overload, memory_share
@@ -84,6 +85,7 @@ class Gateway:
         self.given = fetch
         self.locales = Locales(settings.locales)
         self.cors = Cors(settings.cors.origins, credentials=settings.cors.credentials)
+        self._hints = Hints(identifier.proxies.trust) if settings.early_hints else None
         self.drain = drain if drain is not None else Drain()
         self._peers = peers
         self.overload = Overload(memory_share(settings.workers))
@@ -113,6 +115,8 @@ class Gateway:
         elif scope["method"] in _SAFE:
             register = scope.get("extensions", {}).get("bff.closed")
             if register is not None:
+                if self._hints is not None:
+                    self._hints.give(scope)
                 await self.live.pages.stream(scope, send, register)
                 return
             async with closing(receive) as closed:

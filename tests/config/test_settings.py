@@ -72,6 +72,7 @@ def test_every_key_can_be_written(tmp_path: Path) -> None:
 listen: "[::1]:80"
 hosts: [WWW.example.org, "[::1]"]
 trusted_proxies: [10.0.0.1/8, "::1"]
+early_hints: true
 store: sqlite:///var/bff.sqlite
 secret: new, old
 locales: [en, pt-BR]
@@ -87,6 +88,7 @@ admin: {tokens: {ops: {token: abcdefgh, scope: "*"}, team: {token: ijklmnop, sco
     jwt = read.identity.jwt
     assert jwt is not None
     assert (read.hosts, read.trusted_proxies) == (("www.example.org", "[::1]"), ("10.0.0.0/8", "::1/128"))
+    assert read.early_hints
     assert (read.store, jwt.keys) == (f"sqlite:///{tmp_path}/var/bff.sqlite", str(tmp_path / "keys.pem"))
     assert (read.secret, read.locales, read.identity.header.name) == (("new", "old"), ("en", "pt-BR"), "")
     assert (jwt.authorization, jwt.cookies, jwt.claim) == (("bearer", "jwt"), ("t",), "preferred_username")
@@ -264,6 +266,7 @@ def test_errors_name_the_variable(tmp_path: Path) -> None:
         ("hosts: ['http://a']", "bff.yaml:1:9: error: 'http://a' is not a host"),
         ("hosts: a", "must be a list"),
         ("trusted_proxies: [proxy]", "neither an address nor a block"),
+        ("early_hints: true", "through a proxy alone"),
         ("store: postgres://x", "is not a store"),
         ("store: redis://", "is not a store"),
         ("store: redis://host:70000/0", "is not a store"),
