@@ -45,6 +45,8 @@ from bff.store.memory import MemoryStore
 from bff.store.record import Record, updated
 from bff.store.tier import Tier
 from bff.timer import Timer
+from bff.upstream.guard import Counts
+from bff.upstream.guarded import Guarded
 from bff.upstream.sources.content import Source
 from bff.upstream.sources.html import HtmlSource
 from bff.upstream.sources.json import JsonSource
@@ -343,7 +345,9 @@ class World:
         loop: VirtualLoop | None = None,
         chance: Callable[[], float] = lambda: 1.0,
         more: Mapping[str, Source] | None = None,
+        counts: Counts | None = None,
     ) -> None:
+        """`counts`: exchanges are guarded, and what was decided is told there."""
         self.loop = loop or VirtualLoop()
         self.timer = Timer(cast(asyncio.AbstractEventLoop, self.loop))
         self.upstreams = Upstreams()
@@ -359,10 +363,13 @@ class World:
         }
         clock, wall = self.loop.time, lambda: WALL + self.loop.time()
         self.replica = None if tier is None else Replica(tier, sources, clock=clock, wall=wall)
+        made = cast(asyncio.AbstractEventLoop, self.loop)
+        guarded = None if counts is None else Guarded(self.upstreams, made, self.timer, counts=counts)
         self.resolver = Resolver(
             store=self.store,
             replica=self.replica,
-            fetch=self.upstreams,
+            fetch=guarded or self.upstreams,
+            guards=guarded,
             sources=sources,
             checker=self.checker,
             timer=self.timer,

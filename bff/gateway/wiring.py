@@ -95,6 +95,7 @@ def wire(gateway: Gateway) -> Running:
         timer=timer,
         telemetry=gateway.telemetry,
         tasks=underway,
+        guards=fetch,
         clock=time.monotonic,
         wall=time.time,
         overloaded=gateway.overload.optional,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from bff.model import Exchange, Reason, Result
+from bff.model import Exchange, Failure, Fragment, Policy, Reason, Reply, Result
 from bff.page.call import Call, Visit
 from bff.rules import keys, serve
 from bff.store.entry import Entry
@@ -23,6 +23,19 @@ class Ground(Protocol):
     def abandon(self, wait: Wait) -> None: ...
     def fall(self, call: Call, reason: Reason, entry: Entry | None, began: float, detail: str = "") -> Result: ...
     def end(self, wait: Wait, result: Result) -> None: ...
+
+
+class Guards(Protocol):
+    """Is told of whoever waits for somebody else's exchange, of whom those who guard exchanges know nothing."""
+
+    def calm(self, name: str) -> bool:
+        """Whether a fragment may be waited for: its breaker is closed."""
+
+    def waited(self, fragment: Fragment, policy: Policy, answer: Reply | Failure, others: int) -> None:
+        """So many others had waited for the exchange that has just ended so, beside whoever had asked."""
+
+    def elsewhere(self, fragment: Fragment, policy: Policy, *, fine: bool, others: int) -> None:
+        """Another process's exchange was waited for, by one and so many others, and has brought what was wanted or not."""
 
 
 class Kept(NamedTuple):
@@ -64,6 +77,8 @@ class Wait:
 
     def leave(self) -> None:
         """The browser is gone: nothing is called any more."""
+        if self.flight is not None and self.flight.others:
+            self.flight.others -= 1
         self._resolver.abandon(self)
 
 
@@ -79,6 +94,7 @@ class Flight:
         "exchange",
         "key",
         "leased",
+        "others",
         "over",
         "principal",
         "reserve",
@@ -99,6 +115,7 @@ class Flight:
         self.share = False
         self.principal: str | None = None
         self.waits: list[Wait] = []
+        self.others = 0  # who joined it, and has not left
         self.exchange: Exchange | None = None
         self.asking = False  # its exchange is under way
         self.search: asyncio.Task[None] | None = None  # it is looking in the second tier first

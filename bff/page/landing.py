@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from bff.model import Clock, Failure, Policy, Reason, Reply, Result, Telemetry, Timing
 from bff.page import results
 from bff.page.call import Call
-from bff.page.flight import Flight, Wait
+from bff.page.flight import Flight, Guards, Wait
 from bff.page.replica import Replica, reading
 from bff.page.tasks import Underway
 from bff.rules import serve
@@ -62,6 +62,7 @@ class Landing:
         sources: Mapping[str, Source],
         telemetry: Telemetry,
         tasks: Underway,
+        guards: Guards | None,
         wall: Clock,
         chance: Callable[[], float],
     ) -> None:
@@ -71,6 +72,7 @@ class Landing:
         self._sources = sources
         self._telemetry = telemetry
         self._tasks = tasks
+        self._guards = guards
         self._wall = wall
         self._chance = chance
         self.kept: Callable[[Entry, Policy], None] = lambda _entry, _policy: None  # told of every entry that is kept
@@ -78,6 +80,8 @@ class Landing:
     def landed(self, flight: Flight, answer: Reply | Failure) -> None:
         fragment = flight.call.fragment
         self._telemetry.upstream(fragment, str(answer.status), answer.timing.total)
+        if flight.others and self._guards is not None:
+            self._guards.waited(fragment, flight.call.policy, answer, flight.others)
         if isinstance(answer, Failure):
             self.failed(flight, answer.reason, answer.detail, answer.timing, retry_after=answer.retry_after)
             return

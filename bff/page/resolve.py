@@ -19,7 +19,7 @@ from bff.markup.check import Checker
 from bff.model import Ask, Clock, Failure, Fetch, Fragment, Purge, Reason, Reply, Result, Telemetry, Timing
 from bff.page import results
 from bff.page.call import Call, Visit
-from bff.page.flight import SHOWABLE, Done, Flight, Kept, Wait
+from bff.page.flight import SHOWABLE, Done, Flight, Guards, Kept, Wait
 from bff.page.landing import Landing
 from bff.page.replica import Replica
 from bff.page.search import Searching
@@ -49,6 +49,7 @@ class Resolver:
         timer: Timer,
         telemetry: Telemetry,
         tasks: Underway,
+        guards: Guards | None = None,
         clock: Clock,
         wall: Clock,
         chance: Callable[[], float] = random,
@@ -62,6 +63,7 @@ class Resolver:
         self._timer = timer
         self._telemetry = telemetry
         self._tasks = tasks
+        self._guards = guards
         self._overloaded = overloaded
         self.now = clock
         self._flights: dict[str, Flight] = {}
@@ -74,10 +76,11 @@ class Resolver:
             sources=sources,
             telemetry=telemetry,
             tasks=tasks,
+            guards=guards,
             wall=wall,
             chance=chance,
         )
-        self._searching = Searching(self, self.landing, store=store, replica=replica, tasks=tasks)
+        self._searching = Searching(self, self.landing, store=store, replica=replica, tasks=tasks, guards=guards)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -160,15 +163,21 @@ class Resolver:
         if flight is not None and flight.call.fragment.version != wait.call.fragment.version:
             self._part(flight)  # what it brings is read as was registered, and trusted, when it took off
             flight = None
+        elif flight is not None and flight.asking and not self._calm(wait.call.fragment):
+            flight, share = None, False  # it is refused at once, or finds out itself
         if flight is None:
             flight = self._take_off(wait.call, wait.visit, key, variant, kept, now=wait.began, share=share)
         else:
+            flight.others += 1
             self._telemetry.coalesced(wait.call.fragment.name)
         wait.flight = flight
         flight.waits.append(wait)
         ends = wait.began + wait.call.policy.timeout.total
         if ends < flight.ends or flight.search is not None:  # the flight's own exchange may end later, or begin later
             wait.alarm = self._timer.at(ends, wait.expire)
+
+    def _calm(self, fragment: Fragment) -> bool:
+        return self._guards is None or self._guards.calm(fragment.name)
 
     def _take_off(
         self, call: Call, visit: Visit, key: str, variant: keys.Variant, kept: Kept, *, now: float, share: bool

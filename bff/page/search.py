@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from bff.model import UNTIMED, Reason, Result
 from bff.page import results
 from bff.page.call import Call, Visit
-from bff.page.flight import SHOWABLE, Flight, Wait
+from bff.page.flight import SHOWABLE, Flight, Guards, Wait
 from bff.page.landing import Landing
 from bff.page.replica import PAUSE, Replica
 from bff.page.tasks import Underway
@@ -37,13 +37,21 @@ class Searching:
     """Searches for the flights of one resolver."""
 
     def __init__(
-        self, home: Home, landing: Landing, *, store: MemoryStore, replica: Replica | None, tasks: Underway
+        self,
+        home: Home,
+        landing: Landing,
+        *,
+        store: MemoryStore,
+        replica: Replica | None,
+        tasks: Underway,
+        guards: Guards | None,
     ) -> None:
         self._home = home
         self._landing = landing
         self._store = store
         self._replica = replica
         self._tasks = tasks
+        self._guards = guards
 
     def begin(self, flight: Flight, visit: Visit) -> Coroutine[Any, Any, None] | None:
         """What is to be looked for before this flight asks; None: nothing, it asks at once."""
@@ -68,18 +76,25 @@ class Searching:
     async def _search(self, flight: Flight, visit: Visit, replica: Replica) -> None:
         """Take what another process has, or wait for what it is fetching; else be the one that fetches."""
         pause, longest = PAUSE
-        key = flight.key
-        while not self._met(flight, await replica.find(flight.call, key)):
+        key, waited = flight.key, False
+        while not (met := self._met(flight, await replica.find(flight.call, key))):
+            if self._guards is not None and not self._guards.calm(flight.call.fragment.name):
+                await self._ask(flight, visit)  # it is refused at once, or finds out for this process
+                return
             if await replica.lease(key, flight.call.policy.timeout.total):
                 flight.leased = True
-                if self._met(flight, await replica.find(flight.call, key)):  # whoever had the lease has just kept it
+                met = self._met(flight, await replica.find(flight.call, key))
+                if met:  # whoever had the lease has just kept it
                     break
                 await self._ask(flight, visit)
                 return
             if not flight.waits or self._home.now() >= flight.ends:  # whoever is fetching it does so for us too
                 break
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, longest)
+            pause, waited = min(pause * 1.5, longest), True
+        if waited and self._guards is not None:
+            call = flight.call
+            self._guards.elsewhere(call.fragment, call.policy, fine=met, others=flight.others)
         self._over(flight)
         if flight.waits:
             self._landing.failed(flight, Reason.TIMEOUT, "another process was fetching it", UNTIMED)

@@ -77,7 +77,7 @@ _TABLE: Final = (
          "The Tail at Scale (Dean and Barroso, 2013): 5 % of extra load cuts the tail"),
     _key("breaker.window", "duration", "10s", "How far back failures are counted.",
          "Hystrix: 10 s rolling window", least=0.1),
-    _key("breaker.min_requests", "count", "20", "Requests in the window before the breaker may open.",
+    _key("breaker.min_requests", "count", "20", "Requests in the window before the breaker may open; all who wait for one fetch are requests.",
          "Hystrix: 20, so that two failures at night are no outage", least=1),
     _key("breaker.failures", "share", "50%", "The share of failures in the window that opens the breaker.",
          "Hystrix: 50 %", least=0.001),

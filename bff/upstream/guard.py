@@ -86,6 +86,11 @@ class Guard:
         elif verdict is not UNKNOWN:
             throttle.rejected(now)
 
+    def waited(self, others: int, verdict: Verdict, rules: Breaker, now: float) -> None:
+        """So many others had waited for an exchange whose end said this, and was learnt from."""
+        if verdict is not UNKNOWN and self.circuit.waited(others, rules, now, failed=verdict is not FINE):
+            self._tell()
+
     def again(
         self,
         policy: Policy,

@@ -15,7 +15,9 @@ from math import ceil
 from random import random
 from typing import NamedTuple
 
-from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Reason, Reply, Timeout
+from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Policy, Reason, Reply, Timeout
+from bff.rules.limits import again
+from bff.rules.limits.again import FINE, Verdict
 from bff.rules.limits.breaker import CLOSED, State
 from bff.timer import Timer
 from bff.upstream.guard import Counts, Guard, Shared
@@ -93,6 +95,24 @@ class Guarded:
             tries.probe = True
         tries.go()
         return tries
+
+    def calm(self, name: str) -> bool:
+        """Whether a fragment's breaker, or a proxy route's, is closed: else nobody is to wait for whoever finds out."""
+        guard = self._guards.get(name)
+        return guard is None or guard.circuit.state is CLOSED
+
+    def waited(self, fragment: Fragment, policy: Policy, answer: Reply | Failure, others: int) -> None:
+        """So many others had waited for the exchange that has just ended so, beside whoever had asked."""
+        guard = self._guards.get(fragment.name)
+        if guard is not None:
+            guard.waited(others, again.verdict(answer), policy.breaker, self.now())
+
+    def elsewhere(self, fragment: Fragment, policy: Policy, *, fine: bool, others: int) -> None:
+        """Another process's exchange was waited for, by one and so many others: it brought what was wanted, or nothing in time."""
+        guard = self._guards.get(fragment.name) or self._meet(fragment.name, fragment)
+        now, verdict = self.now(), FINE if fine else Verdict.REJECTED
+        guard.learn(verdict, policy.breaker, now, probe=False)
+        guard.waited(others, verdict, policy.breaker, now)
 
     def permit(self, name: str, fragment: Fragment) -> Permit:
         """Leave to ask for a proxy route, which `fragment` stands for; nothing is left out for its context's struggling."""

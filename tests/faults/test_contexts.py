@@ -206,6 +206,37 @@ async def test_16_a_context_that_comes_and_goes_is_asked_by_one_probe_each_time(
         await here.settled()
 
 
+async def test_2_a_crowd_before_a_silent_context_is_spared_the_wait(tmp_path: Path) -> None:
+    asked, well = 0, False
+
+    async def script(peer: Peer) -> None:
+        nonlocal asked
+        while await peer.head():
+            asked += 1
+            if not well:
+                await peer.ended()
+            await peer.send(said(b"<p>slot</p>", cache_control="max-age=60", **HTML))
+
+    async with ground(tmp_path, script, policy={"breaker": {"open": "2s"}}) as here:
+        while asked == 0 or state(here) is State.CLOSED:
+            for page in await asyncio.gather(*(here.page() for _ in range(50))):
+                whole(page)
+        before = asked
+        assert before < 20, "fewer exchanges than the breaker asks for requests: those who waited are requests, too"
+        assert await here.bad_slot() == ("omitted", "breaker")
+        assert asked == before, "nobody waits, for nobody is asked"
+        well = True
+        await until(lambda: state(here) is State.HALF_OPEN, "the time for a probe")
+        pages = await asyncio.gather(*(here.page() for _ in range(50)))
+        for page in pages:
+            whole(page)
+        assert asked == before + 1, "one probe"
+        assert state(here) is State.CLOSED
+        assert "fresh" in {page.states["bad/slot"] for page in pages}
+        assert await here.bad_slot() == ("fresh", "hit")
+        await here.settled()
+
+
 def state(here: Ground) -> State:
     return next(live.state for live in here.running.fetch.states() if live.name == "bad/slot")
 

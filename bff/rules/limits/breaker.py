@@ -3,6 +3,10 @@
 Hystrix's breaker (a share of failures in a rolling window of at least so many requests) and Finagle's failure accrual
 (connect failures in a row). While it is open nobody is asked; then one request at a time is let through as a probe: its
 success closes the breaker, its failure opens it again.
+
+Where many wait for one exchange, all of them are requests, but there is one failure or none: whether there were enough
+requests is told by who asked, what share of them fails by what was asked. Counting a failure once for each who waited
+would count the slow ones too often, for many come to wait for those; one that is slow alone would open it.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ class State(Enum):
         return self.name.lower().replace("_", "-")
 
 
+FEWEST: Final = 3
+"""Exchanges that must have failed before those who shared them count: HAProxy's `fall`, Kubernetes' `failureThreshold`."""
 CLOSED: Final = State.CLOSED  # looking up a member of an Enum is dear on the hot path
 HALF_OPEN: Final = State.HALF_OPEN
 OPEN: Final = State.OPEN
@@ -34,12 +40,13 @@ OPEN: Final = State.OPEN
 class Circuit:
     """One fragment's breaker. What happens while it is not closed counts only where the probe says it."""
 
-    __slots__ = ("_connects", "_probing", "_until", "state", "tally", "why")
+    __slots__ = ("_connects", "_others", "_probing", "_until", "state", "tally", "why")
 
     def __init__(self, window: float) -> None:
         self.state = CLOSED
         self.why = ""  # it opened
         self.tally = Tally(window)  # exchanges that ended while it was closed, failures among them
+        self._others = Tally(window)  # who waited for one of those beside whoever had asked first
         self._connects = 0  # failures to connect in a row
         self._until = 0.0
         self._probing = False
@@ -47,6 +54,7 @@ class Circuit:
     def retune(self, window: float) -> None:
         """Count over another window from now on."""
         self.tally = Tally(window)
+        self._others = Tally(window)
 
     def at(self, now: float) -> State:
         """As it is seen from outside: half-open as soon as a probe may go."""
@@ -71,6 +79,7 @@ class Circuit:
             self.state = CLOSED
             self._connects = 0
             self.tally.clear()
+            self._others.clear()
         elif fine is not None:
             self._open(rules, now, "the probe failed")
 
@@ -89,11 +98,28 @@ class Circuit:
         if self._connects >= rules.consecutive:
             self._open(rules, now, f"no connection {self._connects} times in a row")
             return True
+        return self._judged(rules, now)
+
+    def waited(self, others: int, rules: Breaker, now: float, *, failed: bool) -> bool:
+        """So many others had waited for the exchange whose end was counted just now; whether that opens it."""
+        if self.state is not CLOSED:
+            return False
+        self._others.add(now, others)
+        return failed and self._judged(rules, now)
+
+    def _judged(self, rules: Breaker, now: float) -> bool:
+        """After a failure: whether that was one too many, and it has opened."""
         total, failures = self.tally.sums(now)
-        if total >= rules.min_requests and failures >= rules.failures * total:
-            self._open(rules, now, f"{failures} of {total} failed")
-            return True
-        return False
+        if failures < rules.failures * total:
+            return False
+        why = f"{failures} of {total} failed"
+        if total < rules.min_requests:
+            others = self._others.sums(now)[0] if failures >= FEWEST else 0
+            if total + others < rules.min_requests:
+                return False
+            why = f"{why}, for which {others} more had waited"
+        self._open(rules, now, why)
+        return True
 
     def _open(self, rules: Breaker, now: float, why: str) -> None:
         self.state = OPEN

@@ -39,6 +39,12 @@ class Tally:
             self._turn(now)
         self._some += 1
 
+    def add(self, now: float, number: int) -> None:
+        """Count so many, none of them among some."""
+        if now >= self._next:
+            self._turn(now)
+        self._all += number
+
     def sums(self, now: float) -> tuple[int, int]:
         """(all, some) of the window that ends now."""
         if now >= self._next:

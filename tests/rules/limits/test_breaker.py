@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from bff.model import Breaker
-from bff.rules.limits.breaker import Circuit, State
+from bff.rules.limits.breaker import FEWEST, Circuit, State
 
 RULES = Breaker(window=10.0, min_requests=4, failures=0.5, open=5.0, consecutive=3)
 OFTEN = Breaker(window=10.0, min_requests=100, failures=0.5, open=5.0, consecutive=3)
@@ -36,6 +36,69 @@ def test_it_stays_closed_below_the_share() -> None:
         circuit.fine(1.0)
         circuit.fine(1.0)
         assert not circuit.failed(RULES, 1.0, connect=False)
+
+
+def crowds(circuit: Circuit, fails: str, *, others: int, rules: Breaker = OFTEN) -> str:
+    """Exchanges a second apart that each so many others had waited for; how many `fails` said until it opened."""
+    for second, fail in enumerate(fails, 1):
+        opened = circuit.failed(rules, second, connect=False) if fail == "x" else circuit.fine(second)
+        assert not opened, "one more or less is no sign of it"
+        if circuit.waited(others, rules, second, failed=fail == "x"):
+            return fails[:second]
+    return ""
+
+
+def test_whoever_waits_for_an_exchange_is_a_request() -> None:
+    circuit = Circuit(10.0)
+    assert crowds(circuit, "xxxxx", others=40) == "xxx", "of the first two nobody can say what they were"
+    assert circuit.why == "3 of 3 failed, for which 120 more had waited"
+    assert crowds(Circuit(10.0), "xxxxxxxxxx", others=19) == "xxxxx", "a hundred requests"
+    assert not crowds(Circuit(10.0), "xxxxxxxxxx", others=1), "somebody and somebody else"
+    assert not crowds(Circuit(10.0), "xxxxxxxxxxxxxxxxxxxxxxxxxxxx", others=0), "one who tries again and again"
+
+
+def test_few_may_be_enough_where_so_few_are_asked_for() -> None:
+    rules = Breaker(window=10.0, min_requests=2, failures=0.5, open=5.0, consecutive=3)
+    circuit = Circuit(10.0)
+    assert not circuit.failed(rules, 0.0, connect=False)
+    assert circuit.failed(rules, 0.0, connect=False)
+
+
+def test_a_slow_exchange_fails_once_however_many_wait_for_it() -> None:
+    circuit = Circuit(10.0)
+    for second in range(100):
+        for _ in range(4):
+            circuit.fine(second)
+            assert not circuit.waited(2, OFTEN, second, failed=False)
+        assert not circuit.failed(OFTEN, second, connect=False)
+        assert not circuit.waited(1000, OFTEN, second, failed=True), "a fifth of what is asked fails"
+
+
+def test_nobody_is_counted_for_longer_than_the_window() -> None:
+    circuit = Circuit(10.0)
+    circuit.fine(0.0)
+    circuit.waited(1000, OFTEN, 0.0, failed=False)
+    assert not crowds(circuit, " " * 12 + "xxxxx", others=0)
+    assert circuit.tally.sums(20.0)[1] == 5
+    circuit.waited(1000, OFTEN, 20.0, failed=False)
+    circuit.retune(20.0)
+    assert not crowds(circuit, "xxxxx", others=0), "of another window nothing is known"
+
+
+def test_while_it_is_not_closed_nobody_counts() -> None:
+    circuit = opened(OFTEN)
+    assert not circuit.waited(1000, OFTEN, 1.0, failed=True)
+    assert circuit.probe(5.0)
+    circuit.probed(True, OFTEN, 5.1)
+    assert not crowds(circuit, "     xxxxx", others=0)
+
+
+def test_a_probe_that_was_well_makes_it_forget_who_waited() -> None:
+    circuit = Circuit(10.0)
+    assert crowds(circuit, "xxx", others=40)
+    assert circuit.probe(8.0)
+    circuit.probed(True, OFTEN, 8.0)
+    assert not crowds(circuit, " " * 8 + "xxxx", others=0)
 
 
 def test_failures_that_have_left_the_window_do_not_count() -> None:
@@ -114,6 +177,7 @@ class Model(RuleBasedStateMachine):
         self.circuit = Circuit(RULES.window)
         self.now = 0.0
         self.ended: list[tuple[int, bool]] = []  # while closed: in which slice, whether it failed
+        self.others: list[tuple[int, int]] = []  # who had waited for those, too
         self.connects = 0
         self.until: float | None = None  # open or half-open since it ended
         self.probing = False
@@ -138,15 +202,25 @@ class Model(RuleBasedStateMachine):
         self.probing = True
         return Under(probe=True)
 
-    @rule(request=consumes(under), end=st.sampled_from(["fine", "failed", "connect", "cancelled"]))
-    def end(self, request: Under | None, end: str) -> None:
+    @rule(
+        request=consumes(under),
+        end=st.sampled_from(["fine", "failed", "connect", "cancelled"]),
+        others=st.sampled_from([0, 0, 1, 5]),
+    )
+    def end(self, request: Under | None, end: str, others: int) -> None:
         if request is None:
             return
+        self.counts(request, end)
+        if end != "cancelled" and others:
+            did = self.circuit.waited(others, RULES, self.now, failed=end != "fine")
+            assert did == self.waited(others, failed=end != "fine")
+
+    def counts(self, request: Under, end: str) -> None:
         if request.probe:
             self.circuit.probed({"fine": True, "cancelled": None}.get(end, False), RULES, self.now)
             self.probing = False
             if end == "fine":
-                self.until, self.ended, self.connects = None, [], 0
+                self.forget()
             elif end != "cancelled":
                 self.until = self.now + RULES.open
         elif end == "fine":
@@ -163,13 +237,27 @@ class Model(RuleBasedStateMachine):
             return False
         self.connects = self.connects + 1 if connect else 0
         self.ended.append((int(self.now), True))
-        counted = self.counted()
-        opens = self.connects >= RULES.consecutive or (
-            len(counted) >= RULES.min_requests and sum(counted) >= RULES.failures * len(counted)
-        )
+        opens = self.connects >= RULES.consecutive or self.too_many()
         if opens:
             self.until = self.now + RULES.open
         return opens
+
+    def waited(self, others: int, *, failed: bool) -> bool:
+        if self.until is not None:
+            return False
+        self.others.append((int(self.now), others))
+        if failed and self.too_many():
+            self.until = self.now + RULES.open
+            return True
+        return False
+
+    def too_many(self) -> bool:
+        counted = self.counted()
+        others = sum(number for slice_, number in self.others if slice_ > int(self.now) - 10)
+        enough = len(counted) >= RULES.min_requests or (
+            sum(counted) >= FEWEST and len(counted) + others >= RULES.min_requests
+        )
+        return enough and sum(counted) >= RULES.failures * len(counted)
 
     @invariant()
     def agrees(self) -> None:
@@ -192,7 +280,10 @@ class Model(RuleBasedStateMachine):
         self.now = max(self.now, self.until)
         assert self.circuit.probe(self.now)
         self.circuit.probed(True, RULES, self.now)
-        self.until, self.ended, self.connects = None, [], 0
+        self.forget()
+
+    def forget(self) -> None:
+        self.until, self.ended, self.others, self.connects = None, [], [], 0
 
 
 TestModel = Model.TestCase
