@@ -505,6 +505,7 @@ class Result:
     task: str = ""  # the gateway's URL of the task that was begun, where the reason is `task`
     next: str = ""  # the fragment endpoint's URL of a list's next page
     left: float = 0.0  # seconds of freshness left
+    withheld: bool = False  # no shared cache may keep it: its source forbids that, or it came with cookies
     cache: str = ""  # the RFC 9211 member for Cache-Status
     etag: str = ""
 

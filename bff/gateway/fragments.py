@@ -182,7 +182,7 @@ def _embedded(call: Call, slot: Slot, number: int, planner: Planner) -> bytes:
 
 
 def _freshness(call: Call, result: Result) -> Fields:
-    shared = not call.fragment.private
+    shared = not call.fragment.private and not result.withheld
     left = max(0, int(result.left)) if result.outcome is Outcome.FRESH else 0
     vary = ", ".join(["Accept", "Accept-Encoding", "Turbo-Frame", *call.fragment.forward.headers])
     head: Fields = [

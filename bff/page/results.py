@@ -90,6 +90,7 @@ def answered(
         next=content.next,
         cookies=set_cookies(reply) if call.primary else (),
         left=serve.lifetime(terms, reply.status, call.policy.cache) - terms.age,
+        withheld=not terms.storable,
         cache=kept,
         etag=terms.etag,
     )

@@ -98,6 +98,23 @@ async def test_what_the_gateway_fills_in_is_never_a_clients() -> None:
     assert head[b"cache-control"] == b"private, no-cache"
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"cache-control": "private, max-age=60"},
+        {"cache-control": "no-store"},
+        {"cache-control": "max-age=60", "set-cookie": "a=b"},
+        {"cache-control": "max-age=60", "vary": "*"},
+    ],
+)
+async def test_what_may_not_be_shared_is_not_called_public(headers: dict[str, str]) -> None:
+    world = World(fragments={"shop/card": CARD})
+    request = await asked(world, CARD, "n=1")
+    world.upstreams.to("/card/1").reply(b"<p>x</p>", **headers)
+    head = dict((await request.answer()).headers)
+    assert (head[b"bff-outcome"], head[b"cache-control"]) == (b"fresh", b"private, no-cache")
+
+
 async def test_stale_and_fallback_are_200() -> None:
     made = fragment("shop/card", layer=KEEP, fallback_html=b"<p>sorry</p>")
     world = World(fragments={"shop/card": made})
