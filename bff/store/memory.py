@@ -26,9 +26,7 @@ SLICE: Final = 500  # purged entries taken apart at once: about a millisecond
 HOLDING: Final = 1024
 """Entries that hold the result of a hit, of 300 bytes: what is hit more rarely than those has it made anew."""
 CHEAP: Final = 0.001  # seconds that any fetch counts for: among what costs nothing, the largest leaves first
-
-
-_GONE: Final = -math.inf
+_GONE: Final = -math.inf  # as `stale_at`: purged
 
 
 class _Sized(Cache[str, Entry]):
@@ -46,8 +44,9 @@ class _Sized(Cache[str, Entry]):
         self._hand: Iterator[str] = iter(())
         self._pool: list[str] = []
         self._floor = 0.0  # what the last one to leave was worth
-        self.live: dict[str, Entry] = {}  # what can be found: all but what is `gone`
+        self.live: dict[str, Entry] = {}  # all of them; those that are `gone` too
         self.gone: deque[Entry] = deque()  # purged, still counted
+        self.dead = 0  # of those in `live`, how many are gone
         self.index = Index()
         self.variants: dict[tuple[str, str | None], list[str]] = {}
 
@@ -61,26 +60,27 @@ class _Sized(Cache[str, Entry]):
         self._join(entry)
 
     def __delitem__(self, key: str) -> None:
-        entry = self[key]
         super().__delitem__(key)
-        if self.live.get(key) is entry:
-            del self.live[key]
+        entry = self.live.pop(key)
+        self.dead -= entry.stale_at == _GONE
         self.index.remove(entry)
         self._part(entry)
 
+    def alive(self, key: str) -> Entry | None:
+        """The entry with this key, unless it is gone."""
+        entry = self.live.get(key)
+        return None if entry is None or entry.stale_at == _GONE else entry
+
     def forget(self, met: Iterable[Entry]) -> int:
-        """Put entries out of reach; they are taken apart later. Returns how many that were."""
-        live = self.live
-        found = [entry for entry in met if entry.stale_at != _GONE]
-        if len(found) == len(live):
-            live.clear()
-        else:
-            for entry in found:
-                del live[entry.key]
-        self.gone.extend(found)
-        for entry in found:  # loops of their own: walking through very many of them is faster than hopping
-            entry.stale_at = _GONE
-        return len(found)
+        """Let entries be gone; they are taken apart later. Returns how many that were."""
+        before, gone, dead = len(self.gone), self.gone.append, _GONE
+        for entry in met:
+            if entry.stale_at != dead:
+                entry.stale_at = dead
+                gone(entry)
+        count = len(self.gone) - before
+        self.dead += count
+        return count
 
     def mark(self, met: Iterable[Entry], now: float) -> int:
         """Let entries be stale from now on; returns how many that are."""
@@ -93,12 +93,21 @@ class _Sized(Cache[str, Entry]):
                 count += 1
         return count
 
+    def sweep(self, limit: int) -> Entry | None:
+        """Take apart at most `limit` of what is gone; returns the last one that was still there."""
+        last = None
+        for _ in range(min(limit, len(self.gone))):
+            entry = self.gone.popleft()
+            if self.live.get(entry.key) is entry:  # nothing has replaced it
+                del self[entry.key]
+                last = entry
+        return last
+
     def popitem(self) -> tuple[str, Entry]:
         """Make room."""
         while self.gone:
-            entry = self.gone.popleft()
-            if self.get(entry.key) is entry:
-                del self[entry.key]
+            entry = self.sweep(1)
+            if entry is not None:
                 return entry.key, entry
         entry = self._least()
         self._evicted("size")
@@ -167,20 +176,20 @@ class MemoryStore:
         self._evicted = evicted
         self._purges = Purges()
         self._holding: deque[str] = deque()  # keys of what holds a result
-        self.get: Callable[[str], Entry | None] = self._cache.live.get
+        self.get: Callable[[str], Entry | None] = self._cache.live.get  # while nothing in there is gone
 
     def put(self, entry: Entry, began: float | None = None) -> bool:
         """Keep an entry in place of any with its key; one larger than the whole budget is not kept.
 
         `began`: when its fetch did. What was purged since is not kept, or kept as stale. Returns whether it is kept.
         """
+        if entry.stale_at == _GONE:
+            return False
         if began is not None:
             since = self.purged_since(began, entry.fragment, entry.tags, entry.principal)
-            if since == -math.inf:
+            if since == _GONE:
                 return False
             entry.stale_at = since
-        elif entry.stale_at == -math.inf:
-            return False
         try:
             self._cache[entry.key] = entry
         except ValueError:
@@ -209,39 +218,44 @@ class MemoryStore:
     def purge(self, purge: Purge, now: float) -> int:
         """Forget what a purge meets, or mark it stale; returns how many that were. All of it counts at once.
 
-        Purged entries are out of reach when this returns; `sweep` takes them apart.
+        Purged entries are out of reach when this returns; `sweep` takes them apart. Until then, whoever gets an entry
+        looks whether it is gone: all other hits cost what they would without purges.
         """
         self._purges.add(purge, now)
         cache = self._cache
         met = cache.index.met(purge, cache.live.values())
-        return cache.mark(met, now) if purge.soft else cache.forget(met)
+        if purge.soft:
+            return cache.mark(met, now)
+        count = cache.forget(met)
+        if count:
+            self.get = cache.alive
+        return count
 
     def matching(self, purge: Purge) -> list[Entry]:
         """The entries that a purge would meet."""
-        return [
-            entry for entry in self._cache.index.met(purge, self._cache.live.values()) if entry.stale_at != -math.inf
-        ]
+        return [entry for entry in self._cache.index.met(purge, self._cache.live.values()) if entry.stale_at != _GONE]
 
     def sweep(self, limit: int = SLICE) -> bool:
         """Take apart at most `limit` purged entries; whether more are left."""
         cache = self._cache
-        for _ in range(min(limit, len(cache.gone))):
-            entry = cache.gone.popleft()
-            if cache.get(entry.key) is entry:
-                del cache[entry.key]
+        cache.sweep(limit)
+        if not cache.dead:
+            self.get = cache.live.get
         return bool(cache.gone)
 
     def expire(self, chosen: Callable[[Entry], bool]) -> int:
         """Drop every entry that `chosen` names; returns how many."""
-        met = [entry for entry in self._cache.live.values() if chosen(entry)]
+        met = [entry for entry in self._cache.live.values() if entry.stale_at != _GONE and chosen(entry)]
         for entry in met:
-            self._cache.pop(entry.key, None)
+            del self._cache[entry.key]
         return len(met)
 
     @property
     def entries(self) -> int:
-        return len(self._cache.live)
+        """How many can be found."""
+        return len(self._cache.live) - self._cache.dead
 
     @property
     def bytes(self) -> int:
+        """What they are counted with; purged ones too, until they are taken apart."""
         return int(self._cache.currsize)

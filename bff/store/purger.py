@@ -10,7 +10,7 @@ from bff.model import Clock, Purge
 from bff.store.memory import MemoryStore
 from bff.store.tier import Heard, Tier
 
-TURN: Final = 0.005  # seconds of purging until others have their turn
+TURN: Final = 0.005  # seconds of purging until it is the others' turn
 
 
 class Purger:
@@ -25,7 +25,8 @@ class Purger:
         self._tier = tier
         self._clock = clock
         self._sweeping: asyncio.Task[None] | None = None
-        self._spent = 0.0  # seconds, since others last had their turn
+        self._until = 0.0  # from then on it is the others' turn
+        self._interrupted = 0  # purges that wait for their own
         if tier is not None:
             tier.subscribe(self._heard)
 
@@ -34,32 +35,38 @@ class Purger:
 
         Whoever purges very many things one after the other leaves room for others in between.
         """
-        if self._spent > TURN:
-            self._spent = 0.0
-            await asyncio.sleep(0)
         met = self._here(purge)
         if self._tier is not None:
             await self._tier.purge(purge)
+        if time.perf_counter() > self._until:
+            await self._others()
         return met
+
+    async def _others(self) -> None:
+        self._interrupted += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._interrupted -= 1
+        self._until = time.perf_counter() + TURN
 
     def _heard(self, purge: Purge, when: float) -> None:
         self._here(purge)  # not `when`, another machine's clock: what counts is what was fetched before we heard of it
         self._heed(purge, when)
 
     def _here(self, purge: Purge) -> int:
-        began = time.perf_counter()
         met = self._store.purge(purge, self._clock())
-        self._spent += time.perf_counter() - began
-        if self._sweeping is None and self._store.sweep(0):
+        if met and self._sweeping is None and self._store.sweep(0):
             self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         return met
 
     async def _sweep(self) -> None:
-        """Take apart what was purged, in slices: connections are served in between."""
+        """Take apart what was purged, in slices: connections are served in between, and what is still to be purged comes first."""
         more = True
         while more:
             await asyncio.sleep(0)
-            more = self._store.sweep()
+            if not self._interrupted:
+                more = self._store.sweep()
         self._sweeping = None
 
     async def aclose(self) -> None:

@@ -23,13 +23,13 @@ Scope = tuple[str, str, str, str | None]
 
 def scope(purge: Purge) -> Scope | None:
     """The scope of a purge in its one form; None where it meets nothing."""
+    if purge.kind == "tag":  # as most are
+        return ("tag", purge.value, purge.context, purge.principal)
     match purge.kind, purge.context:
         case "all", "":
             return ("all", "", "", purge.principal)
         case "all", context:
             return ("context", context, "", purge.principal)
-        case "tag", context:
-            return ("tag", purge.value, context, purge.principal)
         case "fragment", context:
             fits = not context or owner(purge.value) == context
         case _, context:

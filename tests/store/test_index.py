@@ -38,6 +38,7 @@ class Histories(RuleBasedStateMachine):
     """A store beside what it must hold: a dictionary of what was put and not taken away, but for evictions."""
 
     begun = Bundle("begun")
+    held = Bundle("held")
 
     @initialize(budget=st.integers(2000, 60_000))
     def start(self, budget: int) -> None:
@@ -89,6 +90,20 @@ class Histories(RuleBasedStateMachine):
         if found is not None:
             assert self.store.put(found, self.now + 0.5)
 
+    @rule(target=held, key=st.sampled_from(KEYS))
+    def hold(self, key: str) -> Entry | None:
+        return self.store.get(key)
+
+    @rule(made=held)
+    def put_what_was_held(self, made: Entry | None) -> None:
+        """As whoever renews an entry does: what is gone stays gone, even if it was asked for afterwards."""
+        if made is None:
+            return
+        gone = made.stale_at == -math.inf
+        if self.store.put(made, self.now + 0.5):
+            assert not gone
+            self.model[made.key] = made
+
     @rule(purge=PURGES)
     def purge(self, purge: Purge) -> None:
         self.now += 1.0
@@ -117,6 +132,9 @@ class Histories(RuleBasedStateMachine):
         assert all(self.store.get(key) in {None, self.model.get(key)} for key in KEYS)
         assert self.store.entries == len(self.model)
         assert self.store.bytes <= self.store._cache.maxsize
+        gone = [kept for kept in self.store._cache.live.values() if kept.stale_at == -math.inf]
+        assert self.store._cache.dead == len(gone)
+        assert {*map(id, gone)} <= {*map(id, self.store._cache.gone)}
 
     @invariant()
     def the_index_is_what_it_would_be_if_it_were_made_now(self) -> None:

@@ -196,7 +196,42 @@ def test_what_is_gone_is_not_put_again_by_whoever_holds_it() -> None:
     store.put(made)
     store.purge(Purge(kind="all"), 5.0)
     assert not store.put(made)
+    assert not store.put(made, 6.0)
     assert store.get("a") is None
+
+
+def test_what_was_purged_costs_hits_nothing_once_it_is_taken_apart() -> None:
+    """Until then whoever gets an entry looks whether it is gone; a purge itself takes nothing apart."""
+    store = MemoryStore(10**8)
+    for i in range(100):
+        store.put(entry(f"k{i}", tags=(f"t{i % 10}",)))
+    quick = store.get
+    assert store.purge(Purge(kind="tag", value="none"), 5.0) == 0
+    assert store.purge(Purge(kind="tag", value="t1", soft=True), 5.0) == 10
+    assert store.get == quick
+    for i in range(10):
+        store.purge(Purge(kind="tag", value=f"t{i}"), 5.0)
+    assert (store.entries, store._cache.dead, len(store._cache.live)) == (0, 100, 100)
+    assert store.get != quick
+    assert store.sweep(99)
+    assert store.get != quick
+    assert not store.sweep(99)
+    assert store.get == quick
+    assert (store.entries, store.bytes, len(store._cache.live)) == (0, 0, 0)
+
+
+def test_what_takes_the_place_of_something_purged_is_left_alone_when_that_is_taken_apart() -> None:
+    store = MemoryStore(10**6)
+    store.put(entry("a", tags=("t",)))
+    store.put(entry("b", tags=("t",)))
+    store.purge(Purge(kind="all"), 5.0)
+    assert store.expire(lambda _: True) == 0
+    store._cache["a"] = new = entry("a", 10, tags=("t",))
+    assert store.entries == 1
+    assert not store.sweep()
+    assert (store.entries, store.bytes) == (1, new.size)
+    assert store.get("a") is new
+    assert store.matching(Purge(kind="tag", value="t")) == [new]
 
 
 def test_of_more_purges_than_are_remembered_the_oldest_count_for_everything() -> None:

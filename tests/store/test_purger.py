@@ -60,6 +60,19 @@ async def test_others_have_their_turn_while_very_much_is_purged() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_what_is_still_to_be_purged_comes_before_the_sweeping() -> None:
+    store = MemoryStore(10**9)
+    purger = Purger(store, None, clock=now)
+    for i in range(10_000):
+        store.put(entry(f"k{i}", 10, tags=(f"t{i}",)))
+    held = store.bytes
+    for i in range(10_000):
+        await purger(Purge(kind="tag", value=f"t{i}"))
+    assert (store.entries, store.bytes) == (0, held)
+    await turn(lambda: store.bytes == 0)
+    await purger.aclose()
+
+
 async def test_closing_ends_the_sweeping() -> None:
     store = MemoryStore(10**8)
     purger = Purger(store, None, clock=now)
