@@ -129,6 +129,18 @@ def link(href: str, rel: str, text: str) -> bytes:
     return f'<a rel="{rel}" href="{escape(href)}">{escape(text)}</a>'.encode()
 
 
+_BAR: Final = (
+    "{display:block;position:sticky;bottom:0;padding:.75em;text-align:center;background:Canvas;color:CanvasText}"
+)
+
+
+def unfilled(href: str, suffix: str, nonce: str) -> bytes:
+    """For who can neither fill markers nor run scripts: where the page is whole. Whoever can do either takes it away unread."""
+    bar = f'<style nonce="{nonce}">.bff-whole{_BAR}</style>Parts of this page are missing here. '
+    said = f'<noscript class="bff-whole">{bar}{link(href, "nofollow", "Show all of it").decode()}</noscript>'
+    return f'<?start name="whole.{suffix}">{said}<?end><template for="whole.{suffix}"></template><wbr hidden>'.encode()
+
+
 def sandbox(fragment: str, src: str) -> bytes:
     """A sandboxed fragment: a document of its own, without our origin, asked for at the fragment endpoint."""
     return f'<iframe sandbox="allow-scripts" src="{escape(src)}" title="{escape(fragment)}"></iframe>'.encode()

@@ -1,4 +1,4 @@
-"""Where a list goes on for people without scripts: the page itself with other query parameters, where it has them. Pure."""
+"""Where a page goes on for people without scripts: itself with other query parameters, where it has them, or in order. Pure."""
 
 from __future__ import annotations
 
@@ -29,15 +29,24 @@ def onward(page: Page, given: Mapping[str, Sequence[str]], slot: Slot, call: Cal
     }
     if not changed or any(name not in fed for name in changed):
         return following
-    query = {name: tuple(given.get(f"query.{name}", ())) for name in page.query}
-    query |= {fed[name]: texts for name, texts in changed.items()}
-    pairs = [
+    pairs = _pairs(page, given, {fed[name]: texts for name, texts in changed.items()})
+    return _path(page.route, given) + ("?" + "&".join(pairs) if pairs else "")
+
+
+def whole(page: Page, given: Mapping[str, Sequence[str]]) -> str:
+    """The page's own address with everything in place (contract §3: `ordered` mode)."""
+    return f"{_path(page.route, given)}?{'&'.join([*_pairs(page, given, {}), '_bff=ordered'])}"
+
+
+def _pairs(page: Page, given: Mapping[str, Sequence[str]], changed: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """What the page's query says beyond its defaults, with `changed` in it."""
+    query = {name: tuple(given.get(f"query.{name}", ())) for name in page.query} | dict(changed)
+    return [
         f"{name}={quote(text, safe='')}"
         for name, texts in query.items()
         if texts != page.query[name].default
         for text in texts
     ]
-    return _path(page.route, given) + ("?" + "&".join(pairs) if pairs else "")
 
 
 def _alone(pattern: Sequence[str | Ref]) -> Ref | None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Final, Protocol
 
-from bff.markup.patch import CLOSE, MARK_END, PATCH_END, link, mark, patch, sandbox
+from bff.markup.patch import CLOSE, MARK_END, PATCH_END, link, mark, patch, sandbox, unfilled
 from bff.model import Hole, Markup, Outcome, Reason, Result, Slot
 from bff.page.compose import Composition, Running
-from bff.page.lists import onward
+from bff.page.lists import onward, whole
 
 
 class Writer(Protocol):
@@ -60,6 +60,7 @@ class HtmlWriter:
         self._at = 0
         self._late: list[Running] = []
         self._marked = 0
+        self._fills = False  # something is filled in late
         self._out: list[bytes] = []
         self._inside: tuple[int, ...] = ()
         self._started: dict[Running, list[Running]] = {}
@@ -133,7 +134,7 @@ class HtmlWriter:
 
     def _mark(self, running: Running) -> None:
         number, out = running.plan.number, self._out
-        running.marked = True
+        running.marked = self._fills = True
         self._marked += 1
         out.append(mark(number, self._suffix))
         if running.interim is not None:
@@ -253,6 +254,9 @@ class HtmlWriter:
 
     def _finish(self) -> None:
         parts, out = self._plan.parts, self._out
+        if self._fills:
+            href = whole(self._plan.page, self._composition.planned.given)
+            out.append(unfilled(href, self._suffix, self._nonce.decode()))
         if self._tail is not None:
             out.append(self._tail())
         for part in parts[self._at :]:

@@ -77,6 +77,14 @@ async def firefox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fir
         yield browser
 
 
+@pytest.fixture(scope="session")
+async def firefox_without_scripts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Firefox]:
+    """One Firefox for the session in which no page runs any script."""
+    installed(FIREFOX)
+    async with Firefox(FIREFOX, tmp_path_factory.mktemp("firefox-without-scripts"), scripts=False) as browser:
+        yield browser
+
+
 @pytest.fixture(params=["chromium", "firefox"])
 async def any_browser(request: pytest.FixtureRequest, chromium: Browser, firefox: Firefox) -> AsyncIterator[View]:
     """A tab in each of the browsers, in turn."""

@@ -17,6 +17,8 @@ from tests.fakes import until
 PREFERENCES = {
     "browser.shell.checkDefaultBrowser": False,
     "browser.startup.homepage_override.mstone": "ignore",
+    "browser.download.folderList": 2,
+    "browser.download.alwaysOpenPanel": False,
     "browser.tabs.remote.warmup.enabled": False,
     "datareporting.policy.dataSubmissionEnabled": False,
     "app.update.disabledForTesting": True,
@@ -29,15 +31,22 @@ PREFERENCES = {
 
 
 class Firefox:
-    """A headless Firefox with a fresh profile in `folder`."""
+    """A headless Firefox with a fresh profile in `folder`; what it downloads lies in `downloads`.
 
-    def __init__(self, program: Path, folder: Path) -> None:
+    `scripts`: whether pages may run any, as `javascript.enabled` says.
+    """
+
+    def __init__(self, program: Path, folder: Path, *, scripts: bool = True) -> None:
         self._program, self._folder = program, folder
+        self.scripts = scripts
+        self.downloads = folder / "downloads"
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
 
     async def __aenter__(self) -> Self:
-        preferences = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in PREFERENCES.items())
+        self.downloads.mkdir()
+        wanted = PREFERENCES | {"javascript.enabled": self.scripts, "browser.download.dir": str(self.downloads)}
+        preferences = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in wanted.items())
         (self._folder / "user.js").write_text("".join(preferences))
         with (self._folder / "firefox.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -106,15 +115,41 @@ class Tab:
         await self._browser.command("browsingContext.navigate", context=self._context, url=url, wait="none")
 
     async def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, by way of JSON; exceptions in the page fail the test."""
+        """The value of a JavaScript expression, by way of JSON; exceptions in the page fail the test.
+
+        Where the page may run no scripts, only what needs no promise: those never resolve there.
+        """
+        waiting, plain = f"(async () => JSON.stringify(await ({expression})))()", f"JSON.stringify({expression})"
         result = await self._browser.command(
             "script.evaluate",
-            expression=f"(async () => JSON.stringify(await ({expression})))()",
+            expression=waiting if self._browser.scripts else plain,
             target={"context": self._context},
-            awaitPromise=True,
+            awaitPromise=self._browser.scripts,
         )
         assert result["type"] == "success", result["exceptionDetails"]["text"]
         return json.loads(result["result"].get("value", "null"))
+
+    async def click(self, selector: str) -> None:
+        """Press the middle of the one element that a CSS selector finds, as a mouse does."""
+        locator = {"type": "css", "value": selector}
+        found = await self._browser.command("browsingContext.locateNodes", context=self._context, locator=locator)
+        (node,) = found["nodes"]
+        await self.evaluate(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}}) ?? 0")
+        origin = {"type": "element", "element": {"sharedId": node["sharedId"]}}
+        await self._act(
+            "pointer",
+            {"type": "pointerMove", "x": 0, "y": 0, "origin": origin},
+            {"type": "pointerDown", "button": 0},
+            {"type": "pointerUp", "button": 0},
+        )
+
+    async def scroll(self, pixels: int) -> None:
+        """Turn the wheel, as people scroll."""
+        await self._act("wheel", {"type": "scroll", "x": 100, "y": 100, "deltaX": 0, "deltaY": pixels})
+
+    async def _act(self, kind: str, *actions: dict[str, object]) -> None:
+        source = {"type": kind, "id": kind, "actions": list(actions)}
+        await self._browser.command("input.performActions", context=self._context, actions=[source])
 
     async def screenshot(self) -> bytes:
         result = await self._browser.command("browsingContext.captureScreenshot", context=self._context)

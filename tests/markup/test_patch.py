@@ -1,4 +1,4 @@
-from bff.markup.patch import bare, mark, patch, reserve_rule, wrapper
+from bff.markup.patch import bare, mark, patch, reserve_rule, unfilled, wrapper
 from bff.model import NONCE, Markup
 from tests.build import slot
 
@@ -31,6 +31,13 @@ def test_omitted_is_hidden() -> None:
 def test_markers_and_templates_bear_the_responses_suffix() -> None:
     assert mark("s2", "k7f3qa") == b'<?start name="s2.k7f3qa">'
     assert patch("s2", "k7f3qa") == b'<template for="s2.k7f3qa">'
+
+
+def test_the_word_on_what_is_missing_stands_within_a_marker_of_its_own() -> None:
+    said = unfilled('/p?q="&_bff=ordered', "k7f3qa", "N0")
+    assert said.startswith(b'<?start name="whole.k7f3qa"><noscript class="bff-whole"><style nonce="N0">.bff-whole{')
+    assert b'<a rel="nofollow" href="/p?q=&quot;&amp;_bff=ordered">Show all of it</a></noscript><?end>' in said
+    assert said.endswith(b'<?end><template for="whole.k7f3qa"></template><wbr hidden>')
 
 
 def test_reserved_height() -> None:

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
+from bff.markup.patch import unfilled
 from bff.model import NONCE, Hole
 from bff.page.compose import Composition
 from bff.page.forms import PIECE, JsonWriter, NdjsonWriter
 from bff.page.wire import HtmlWriter, language
-from tests.build import World, document, fragment, int_param, page, slot
+from tests.build import World, document, fragment, int_param, page, slot, text_param
 
 A, B = fragment("shop/a"), fragment("shop/b")
 JSON = fragment("shop/j", source="json", params={"n": int_param("n")})
@@ -36,9 +37,30 @@ def test_everything_before_the_first_answer_is_flushed_with_placeholders() -> No
     world.upstreams.to("/a").reply(b"<b>hi</b>")
     assert writer.advance() == (
         b'<template for="s1.k7f3qa"><bff-fragment name="shop/a" data-slot="s1" state="fresh"><b>hi</b></bff-fragment>'
-        b"</template><wbr hidden></body></html>"
+        b"</template><wbr hidden>" + unfilled("/p?_bff=ordered", "k7f3qa", "N0") + b"</body></html>"
     )
     assert writer.complete
+
+
+def test_who_can_fill_no_markers_is_told_where_the_page_is_whole() -> None:
+    made = page(document(slot(1, "shop/a"), slot(2, "shop/b")), "/p/{key}", query={"q": text_param("q", default=("",))})
+    world = World(made, fragments=ALL)
+    composition = world.compose("/p/a%2Fb", "q=%3Cb%3E&other=1")
+    composition.begin()
+    world.upstreams.to("/a").reply(b"A")
+    writer = HtmlWriter(composition, nonce="N0", suffix="k7f3qa")
+    out = writer.advance()
+    assert b"noscript" not in out, "it comes last, or it would be read before the page is"
+    world.upstreams.to("/b").reply(b"B")
+    out = writer.advance()
+    assert out.count(b"<noscript") == 1
+    assert b'href="/p/a%2Fb?q=%3Cb%3E&amp;_bff=ordered"' in out
+    composition = world.compose("/p/x", "")
+    composition.begin(ordered=True)
+    for path in ("/a", "/b"):
+        world.upstreams.to(path).reply(b"late, and in place")
+    out = HtmlWriter(composition, nonce="N0", suffix="k7f3qa", ordered=True).advance()
+    assert b"noscript" not in out, "nothing is missing"
 
 
 def test_late_fragments_come_in_the_order_of_arrival() -> None:
@@ -401,7 +423,7 @@ def test_whatever_fragments_do_the_document_is_whole() -> None:
     world.upstreams.to("/b").reply(b"B")
     out += writer.advance()
     tree = LexborHTMLParser(out.decode())
-    assert len(tree.css("template[for]")) == 2
+    assert len(tree.css("template[for^=s]")) == 2
     assert len(tree.css("#end")) == 1
     assert out.endswith(b"</body></html>")
 
