@@ -182,7 +182,7 @@ class _Builder:
                 continue
             where: Loc = ("policy",) if clamp.origin == "context" else own
             self._find(
-                (*where, *clamp.key.split(".")),
+                (*where, clamp.key),
                 "over-ceiling",
                 f"{clamp.key} of {fragment.name} is {policy.show(clamp.key, clamp.value)}",
                 f"the operator allows at most {policy.show(clamp.key, clamp.ceiling)}, which holds instead",
