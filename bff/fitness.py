@@ -14,6 +14,7 @@ from bff.errors import Finding
 from bff.link import Place
 from bff.model import Context, Page, Upstream
 from bff.registry import World
+from bff.rules import policy
 from bff.units import show_duration
 
 LONG: Final = 2.0  # seconds; the contract's default deadline, beyond which readers leave
@@ -24,6 +25,7 @@ def rules(world: World, ceilings: Mapping[str, object]) -> Iterator[Finding]:
     for linked in explain.slots(world, ceilings):
         yield from _budget(world, linked)
         yield from _window(world, linked)
+        yield from _ceilings(world, linked, ceilings)
         yield from _click(world, linked)
         yield from _task(world, linked)
     for page in world.pages.values():
@@ -57,6 +59,20 @@ def _window(world: World, linked: explain.Linked) -> Iterator[Finding]:
             message=f"breaker.window on a slot of {slot.fragment} has no effect: the fragment's breaker has one window",
             remedy="write it into the fragment's policy",
             severity="note",
+        )
+
+
+def _ceilings(world: World, linked: explain.Linked, ceilings: Mapping[str, object]) -> Iterator[Finding]:
+    """What a slot asks for beyond what the operator allows; of registrations that is told when they are built."""
+    own = {key: policy.parse(key, text) for key, text in linked.slot.policy.items() if linked.origins[key] == "slot"}
+    for clamp in policy.clamped([("slot", own)], ceilings={key: ceilings[key] for key in own if key in ceilings}):
+        yield _finding(
+            linked.page,
+            world.places[f"shell:{linked.page.name}:{linked.slot.index}"],
+            code="over-ceiling",
+            message=f"{clamp.key} of the slot of {linked.fragment.name} is {policy.show(clamp.key, clamp.value)}",
+            remedy=f"the operator allows at most {policy.show(clamp.key, clamp.ceiling)}, which holds instead",
+            severity="warning",
         )
 
 

@@ -38,6 +38,16 @@ def test_a_slot_with_a_budget_of_its_own_is_right() -> None:
     assert found(world(built("shop", fragment("shop/lines"), page("shop/cart", lines, deadline=1.0)))) == []
 
 
+def test_a_slot_over_a_ceiling_is_told() -> None:
+    asked = {"timeout.total": "30s", "max_body": "1KiB", "state": "on"}
+    operators = fragment("shop/held", layers=(("override", {"timeout.total": 1.0}),))
+    made = built("shop", fragment("shop/lines"), operators, page("shop/cart", slot("shop/lines", policy=asked), slot("shop/held", 2, policy=asked)))  # fmt: skip
+    (finding,) = rules(world(made), {"timeout.total": 10.0, "max_body": 1024 * 1024})
+    assert (finding.code, finding.severity, finding.file) == ("over-ceiling", "warning", "shells/shop/cart")
+    assert finding.message == "timeout.total of the slot of shop/lines is 30s"
+    assert finding.remedy == "the operator allows at most 10s, which holds instead"
+
+
 def test_dangling_slots_are_somebody_elses_finding() -> None:
     assert found(world(built("shop", page("shop/cart", slot("site/header", kind="core"))))) == []
 

@@ -37,9 +37,10 @@ class Environment:
     findings: list[Finding] = field(default_factory=list)
 
     def place(self, loc: Loc, *, key: bool = False) -> tuple[str, int, int]:
-        for length in range(len(loc), 0, -1):
-            if loc[:length] in self.variables:
-                return self.variables[loc[:length]], 1, 1
+        spread = tuple(part for step in loc for part in (step.split(".") if isinstance(step, str) else (step,)))
+        for length in range(len(spread), 0, -1):  # a dotted key, too, is nested in a variable
+            if spread[:length] in self.variables:
+                return self.variables[spread[:length]], 1, 1
         for inner, variable in self.variables.items():
             if inner[: len(loc)] == loc and loc:
                 return variable, 1, 1

@@ -5,7 +5,7 @@ Knows files and variables; the keys themselves are in `options`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
@@ -16,8 +16,9 @@ from bff.config.environment import Environment, overlay
 from bff.config.inactive import OPERATOR, inactive
 from bff.config.options import Settings
 from bff.config.validate import finding, validate
+from bff.config.yaml import Loc
 from bff.errors import Finding, UnusableInput
-from bff.rules.policy import CLAMPED_KINDS, KEYS
+from bff.rules.policy import CLAMPED_KINDS, KEYS, clamped, show
 
 __all__ = ["DEFAULT", "Settings", "read_settings"]
 
@@ -53,11 +54,13 @@ def _check(settings: Settings, places: Environment, folder: Path) -> list[Findin
         message = (
             f"{settings.workers} workers cannot share memory://; write store: sqlite:///var/bff.sqlite, or workers: 1"
         )
-        found.append(finding(places, ("store",), "store-not-shared", message))
+        said = "store" if "store" in places.tree else "workers"
+        found.append(finding(places, (said,), "store-not-shared", message))
     for key in settings.ceilings:
         if KEYS[key].kind not in CLAMPED_KINDS:
             message = f"{key} has no ceiling; leave it out, or write it under policy or overrides"
             found.append(finding(places, ("ceilings", key), "bad-value", message))
+    found += _over(settings, places)
     bus = settings.events.bus
     if bus and urlsplit(bus).scheme not in entry_points(group=BUSES).names:
         known = ", ".join(f"{name}://" for name in sorted(entry_points(group=BUSES).names))
@@ -79,6 +82,20 @@ def _check(settings: Settings, places: Environment, folder: Path) -> list[Findin
         message = "a token is in one cookie, or in two; name those"
         found.append(finding(places, ("identity", "jwt", "cookies"), "bad-value", message))
     return found
+
+
+def _over(settings: Settings, places: Environment) -> Iterator[Finding]:
+    """What the operator writes beyond their own ceilings, which hold for it too."""
+    overrides = settings.overrides
+    layers: list[tuple[Loc, Mapping[str, object]]] = [(("policy",), settings.policy)]
+    layers += [(("overrides", "contexts", name), layer) for name, layer in overrides.contexts.items()]
+    layers += [(("overrides", "fragments", name), layer) for name, layer in overrides.fragments.items()]
+    for loc, layer in layers:
+        ceilings = {key: ceiling for key, ceiling in settings.ceilings.items() if key in layer}
+        for clamp in clamped([("bff.yaml", layer)], ceilings=ceilings):
+            value, ceiling = show(clamp.key, clamp.value), show(clamp.key, clamp.ceiling)
+            message = f"{clamp.key} is {value}; its ceiling is {ceiling}, which holds instead"
+            yield finding(places, (*loc, clamp.key), "over-ceiling", message, severity="warning")
 
 
 def _placed(settings: Settings, folder: Path) -> Settings:

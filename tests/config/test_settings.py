@@ -190,6 +190,17 @@ def test_the_environment_wins_over_dotted_keys(tmp_path: Path) -> None:
     assert read.overrides.contexts == {"shop": {"cache.fresh": 4.0, "cache.negative": 2.0}}
 
 
+def test_what_is_over_its_ceiling_is_told_where_it_is_written(tmp_path: Path) -> None:
+    text = "policy: {timeout.total: 20s, max_body: 1MiB}\noverrides: {fragments: {shop/card: {timeout: {total: 30s}}}}"
+    file = written(tmp_path, text)
+    _, found = read_settings(file, env={"BFF_OVERRIDES__CONTEXTS__SHOP__CONCURRENCY": "5000"})
+    assert sorted(str(each).replace(f"{tmp_path}/", "") for each in found) == [
+        "BFF_OVERRIDES__CONTEXTS__SHOP__CONCURRENCY:1:1: warning: concurrency is 5000 — its ceiling is 1024, which holds instead",
+        "bff.yaml:1:25: warning: timeout.total is 20s — its ceiling is 10s, which holds instead",
+        "bff.yaml:2:56: warning: timeout.total is 30s — its ceiling is 10s, which holds instead",
+    ]
+
+
 def test_brackets_of_an_address_are_no_list(tmp_path: Path) -> None:
     assert settings(tmp_path, BFF_LISTEN="[::1]:80").listen == "[::1]:80"
     assert settings(tmp_path, BFF_SECRET="{not: yaml").secret == ("{not: yaml",)
@@ -276,7 +287,7 @@ def test_errors_name_the_variable(tmp_path: Path) -> None:
         ("memory: 1KiB", "must be at least"),
         ("memory: 256MB", "is not a size"),
         ("locales: [english_GB]", "language tag"),
-        ("workers: 2", "bff.yaml:1:1: error: 2 workers cannot share memory://"),
+        ("workers: 2", "bff.yaml:1:10: error: 2 workers cannot share memory://"),
         ("store: memory://\nworkers: 2", "bff.yaml:1:8: error: 2 workers cannot share memory://"),
         ("events: {bus: 'kafka://host'}", "nothing here reads kafka:// — write one of redis://, rediss://"),
         ("events: {bus: nonsense}", "nothing here reads nonsense://"),
