@@ -197,7 +197,7 @@ def test_what_is_over_its_ceiling_is_told_where_it_is_written(tmp_path: Path) ->
     assert sorted(str(each).replace(f"{tmp_path}/", "") for each in found) == [
         "BFF_OVERRIDES__CONTEXTS__SHOP__CONCURRENCY:1:1: warning: concurrency is 5000 — its ceiling is 1024, which holds instead",
         "bff.yaml:1:25: warning: timeout.total is 20s — its ceiling is 10s, which holds instead",
-        "bff.yaml:2:56: warning: timeout.total is 30s — its ceiling is 10s, which holds instead",
+        "bff.yaml:2:54: warning: timeout.total is 30s — its ceiling is 10s, which holds instead",
     ]
 
 
