@@ -43,7 +43,11 @@ def test_everything_before_the_first_answer_is_flushed_with_placeholders() -> No
 
 
 def test_who_can_fill_no_markers_is_told_where_the_page_is_whole() -> None:
-    made = page(document(slot(1, "shop/a"), slot(2, "shop/b")), "/p/{key}", query={"q": text_param("q", default=("",))})
+    made = page(
+        document(slot(1, "shop/a"), slot(2, "shop/b")),
+        "/p/{key}",
+        query={"q": text_param("q", required=False, default=("",))},
+    )
     world = World(made, fragments=ALL)
     composition = world.compose("/p/a%2Fb", "q=%3Cb%3E&other=1")
     composition.begin()
