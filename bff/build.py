@@ -63,7 +63,7 @@ def build(
     claimed = refused(manifest, settings.allow.get(manifest.name))
     findings = [*builder.findings, *claimed, *own(built.context, built.places), *not_yet_active(manifest)]
     broken = any(finding.severity == "error" for finding in findings)
-    return (None if broken else built), sorted(findings)
+    return (None if broken else built), sorted({*findings})  # a template of two fragments is told of once
 
 
 @dataclass(slots=True, kw_only=True)
@@ -342,18 +342,14 @@ class _Builder:
             try:
                 policy.parse(key, text)
             except ValueError as error:
+                message, _, remedy = str(error).partition("; ")
                 self.findings.append(
                     Finding(
-                        file=place.file,
-                        line=place.line,
-                        column=place.column,
-                        code="bad-policy" if own else "dangling",
-                        message=f"{slot.fragment}: {key}: {error}",
-                        context=self.manifest.name,
-                        owner=self.manifest.owner,
-                        severity="error" if own else "warning",
+                        file=place.file, line=place.line, column=place.column, code="bad-policy" if own else "dangling",
+                        message=f"{slot.fragment}: {key}: {message}", remedy=remedy, context=self.manifest.name,
+                        owner=self.manifest.owner, severity="error" if own else "warning",
                     )
-                )
+                )  # fmt: skip
             else:
                 yield key, text
 

@@ -206,8 +206,9 @@ def _mismatches(slot: Slot, fragment: Fragment) -> Iterator[Problem]:
     for name, pattern in slot.params:
         param = fragment.params.get(name)
         if param is None:
-            there = ", ".join(fragment.params) or "none"
-            yield "unknown-param", f"{fragment.name} has no parameter {name}", f"it declares {there}"
+            near = policy.nearest(name, [*fragment.params, *sorted(_TAKEN)])
+            remedy = f"did you mean {near!r}?" if near else f"it declares {', '.join(fragment.params) or 'none'}"
+            yield "unknown-param", f"{fragment.name} has no parameter {name}", remedy
         elif param.principal:
             yield "unknown-param", f"{fragment.name}: {name} is filled by the gateway", "take the attribute out"
         elif not _refs(pattern) and param.parse(_text(pattern)) is None:

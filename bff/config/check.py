@@ -31,7 +31,7 @@ from bff.config.yaml import Document, Loc
 from bff.errors import Finding
 from bff.model import Param, Pattern
 from bff.rules import ijson
-from bff.rules.policy import suggestion
+from bff.rules.policy import nearest, suggestion
 
 T = TypeVar("T")
 
@@ -273,10 +273,16 @@ class Checker:
         ):
             self.error(loc, "bad-file", f"{name!r} leaves the context's folder; keep the file in it")
         elif not path.is_file():
-            self.error(loc, "missing-file", f"{name!r} does not exist; put it at {path}")
+            self.error(loc, "missing-file", f"{name!r} does not exist; {self.meant(name, endings)}put it at {path}")
         else:
             return path
         return None
+
+    def meant(self, name: str, endings: tuple[str, ...]) -> str:
+        """Which of the folder's files was probably meant by one that is not there."""
+        there = (file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.suffix in endings)
+        near = nearest(name, there)
+        return f"did you mean {near!r}? Else " if near else ""
 
     def assets(self, loc: Loc, assets: grammar.Assets) -> None:
         if bool(assets.vite) != bool(assets.entry) or (assets.vite and (assets.css or assets.js)):

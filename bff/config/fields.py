@@ -180,12 +180,19 @@ def _value(dotted: str, inner: object) -> object:
     if dotted in policy.SECTIONS:
         raise Wrong("wrong-type", f"{dotted} must be a mapping; write its keys indented below it, or {{key: value}}")
     if dotted not in policy.KEYS:
-        raise Wrong("unknown-key", f"unknown key {dotted!r}; {policy.suggestion(dotted, policy.KEYS)}")
+        raise Wrong("unknown-key", f"unknown key {dotted!r}; {_meant(dotted, inner)}")
     if isinstance(inner, list) and policy.KEYS[dotted].kind == "steps" and all(isinstance(i, str) for i in inner):
         return policy.parse(dotted, ", ".join(inner))
     if not isinstance(inner, str):
         raise Wrong("wrong-type", f"{dotted} must be one value; such as {policy.KEYS[dotted].default}")
     return policy.parse(dotted, inner)
+
+
+def _meant(dotted: str, inner: object) -> str:
+    if isinstance(inner, dict):
+        return policy.suggestion(dotted, sorted(policy.SECTIONS))
+    within = [key for key in policy.KEYS if key.endswith(f".{dotted}")]
+    return f"write it as {' or '.join(within)}" if within else policy.suggestion(dotted, policy.KEYS)
 
 
 PolicyLayer = Annotated[

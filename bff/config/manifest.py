@@ -5,7 +5,9 @@ Knows one folder at a time: what a registration says about other contexts is jud
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -20,6 +22,7 @@ from bff.errors import Finding
 
 FILE: Final = "context.yaml"
 UPSTREAM_PREFIX: Final = "BFF_UPSTREAM__"
+_OWNER: Final = re.compile(rb"^owner:[ \t]+[\"']?([A-Za-z0-9][A-Za-z0-9_./@-]*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +73,9 @@ def read_context(
     """
     file = folder / FILE
     document, found = yaml.read(file)
-    owner = ""
+    owner = _owner(document, file)
     manifest = None
     if document is not None:
-        owner = _owner(document)
         spec, wrong = validate(Spec, document.tree, document)
         known = {(f.line, f.column) for f in found}
         found += [f for f in wrong if (f.line, f.column) not in known]
@@ -97,8 +99,13 @@ def _override(spec: Spec, context: str, env: Mapping[str, str]) -> tuple[Spec, s
     return spec.model_copy(update={"upstream": env[variable]}), variable
 
 
-def _owner(document: yaml.Document) -> str:
+def _owner(document: yaml.Document | None, file: Path) -> str:
     """The owner as far as it can be read, for findings of a file that is otherwise broken."""
+    if document is None:  # not YAML at all: the one line that says it most likely still does
+        with suppress(OSError):
+            found = _OWNER.search(file.read_bytes()[: yaml.MAX_BYTES])
+            return found[1].decode() if found else ""
+        return ""
     owner = document.tree.get("owner", "") if isinstance(document.tree, dict) else ""
     return owner if isinstance(owner, str) else ""
 

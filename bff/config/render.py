@@ -19,9 +19,10 @@ from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
 from jinja2.meta import find_undeclared_variables
 
-from bff.config.templates import Files, Sandbox, fault, located, named, said, uses
+from bff.config.templates import Files, Sandbox, fault, located, meant, named, said, uses
 from bff.errors import Finding, TemplateFailed, TemplateSlow
 from bff.model import Meta, Render
+from bff.rules.policy import nearest
 
 VARIABLES: Final = frozenset({"data", "params", "meta"})
 MAX_OUTPUT: Final = 16 * 1024**2  # characters; the highest ceiling of `max_body`
@@ -47,12 +48,16 @@ def compile_template(root: Path, context: str, template: str) -> tuple[Render | 
     except Exception as error:  # noqa: BLE001 - a template is input: whatever it does is told
         missing = named(environment, files, str(error.name)) if isinstance(error, TemplateNotFound) else None
         where = missing or fault(error, root, name)
-        return None, [located(root, context, where, "template", f"the template cannot be compiled: {said(error)}")]
+        near = meant(error, environment, root)
+        return None, [
+            located(root, context, where, "template", f"the template cannot be compiled: {said(error)}", near=near)
+        ]
     unknown = find_undeclared_variables(tree) - VARIABLES - environment.globals.keys() - _set_somewhere(tree)
     if unknown:
         line = min(n.lineno for n in tree.find_all(nodes.Name) if n.name in unknown)
         message = f"the template uses {', '.join(sorted(unknown))}, and is given {', '.join(sorted(VARIABLES))}"
-        return None, [located(root, context, (name, line), "template", message)]
+        near = nearest(min(unknown), sorted(VARIABLES))
+        return None, [located(root, context, (name, line), "template", message, near=near)]
 
     def render(data: Any, params: Mapping[str, Any], meta: Meta, within: float) -> str:
         try:

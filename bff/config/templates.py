@@ -36,8 +36,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from bff.config.layout import BUILT_IN
 from bff.config.origins import Source, marked, unmarked
 from bff.errors import Finding
+from bff.rules.policy import nearest
 
 MAX_SHELL: Final = 4 * 1024**2  # characters; a page's shell has some ten thousand
+_UNKNOWN: Final = re.compile(r"(unknown tag|filter named|test named) '(\w+)'")
+_TAGS: Final = (
+    "block", "call", "elif", "else", "endblock", "endfilter", "endfor", "endif", "endmacro", "endset", "endwith", "extends",
+    "filter", "for", "if", "import", "include", "macro", "raw", "set", "with",
+)  # fmt: skip
 _FOREIGN: Final = re.compile(r"[a-z0-9][a-z0-9-]*/layouts/.+")
 
 
@@ -138,12 +144,26 @@ def uses(environment: Sandbox, name: str, tree: nodes.Template) -> Iterator[tupl
             yield node, environment.join_path(target.value, name)
 
 
-def located(root: Path, context: str, at: tuple[str, int], code: str, message: str) -> Finding:
+def located(root: Path, context: str, at: tuple[str, int], code: str, message: str, *, near: str = "") -> Finding:
+    """A finding in a template; `near`: what was probably meant."""
     dangling = code == "dangling"
+    remedy = "ask its owner, or use another" if dangling else "correct it"
     return Finding(
         file=str(root / at[0]), line=at[1], column=1, code=code, message=message, context=context,
-        remedy="ask its owner, or use another" if dangling else "correct it", severity="warning" if dangling else "error",
+        remedy=f"did you mean {near!r}?" if near else remedy, severity="warning" if dangling else "error",
     )  # fmt: skip
+
+
+def meant(error: Exception, environment: Environment, root: Path) -> str:
+    """What was probably meant by a tag, a filter, a test or a file that there is not; empty where nothing is near."""
+    if isinstance(error, TemplateNotFound):
+        name = str(error.name)
+        return nearest(
+            name, (file.relative_to(root).as_posix() for file in root.glob(f"{name.partition('/')[0]}/**/*.html"))
+        )
+    known = {"unknown tag": _TAGS, "filter named": environment.filters, "test named": environment.tests}
+    unknown = _UNKNOWN.search(str(error)) if isinstance(error, JinjaSyntaxError) else None
+    return nearest(unknown[2], known[unknown[1]]) if unknown else ""
 
 
 def said(error: Exception) -> str:
@@ -216,6 +236,7 @@ class _Expansion:
         self.files = _ShellFiles(root)
         self.environment = _shell_sandbox(self.files)
         self.findings: list[Finding] = []
+        self.near = ""  # what was probably meant by the block that is lost
 
     def run(self) -> Source:
         empty = Source(text="", file=str(self.root / self.name))
@@ -257,6 +278,7 @@ class _Expansion:
             foreign |= not self.own(current) or current in self.files.replaced
             for block in tree.body if current != chain[-1][0] and self.own(current) else ():
                 if isinstance(block, nodes.Block) and block.name not in known and not self.files.replaced:
+                    self.near = nearest(block.name, sorted(known))
                     return current, block, foreign
             known |= {block.name for block in tree.find_all(nodes.Block)}
         return None
@@ -281,29 +303,32 @@ class _Expansion:
         left = [r for r in candidates if r.name not in self.files.replaced]
         if self.own(culprit) or not left:
             at = named(self.environment, self.files, culprit) if isinstance(error, TemplateNotFound) else None
-            self.tell(*(at or (culprit, line)), "template", f"the template cannot be expanded: {said(error)}")
+            near = meant(error, self.environment, self.root)
+            self.tell(
+                *(at or (culprit, line)), "template", f"the template cannot be expanded: {said(error)}", near=near
+            )
             return False
-        self.replace(left[0], said(error))
+        self.replace(left[0], said(error), near=meant(error, self.environment, self.root))
         return True
 
     def without(self, name: str, block: nodes.Block, foreign: bool, references: list[_Reference]) -> bool:
         extended = [r for r in references if r.kind is nodes.Extends]
         if foreign and extended:
-            self.replace(extended[0], f"it has no block {block.name!r}", at=(name, block.lineno))
+            self.replace(extended[0], f"it has no block {block.name!r}", at=(name, block.lineno), near=self.near)
             return True
-        self.tell(name, block.lineno, "unknown-block", f"no layout has a block {block.name!r}")
+        self.tell(name, block.lineno, "unknown-block", f"no layout has a block {block.name!r}", near=self.near)
         return False
 
-    def replace(self, reference: _Reference, why: str, at: tuple[str, int] | None = None) -> None:
+    def replace(self, reference: _Reference, why: str, *, at: tuple[str, int] | None = None, near: str = "") -> None:
         extends = reference.kind is nodes.Extends
         self.files.replaced[reference.name] = BUILT_IN if extends else ""
         instead = "the built-in layout is used" if extends else "it is left out"
         name, line = at or (reference.by, reference.line)
         message = f"{reference.name!r} cannot be used: {why}; {instead}"
-        self.tell(name, line, "dangling", message)
+        self.tell(name, line, "dangling", message, near=near)
 
-    def tell(self, name: str, line: int, code: str, message: str) -> None:
-        self.findings.append(located(self.root, self.context, (name, line), code, message))
+    def tell(self, name: str, line: int, code: str, message: str, *, near: str = "") -> None:
+        self.findings.append(located(self.root, self.context, (name, line), code, message, near=near))
 
 
 class _Marks(Extension):

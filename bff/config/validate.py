@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from bff.config.fields import Section, Wrong
 from bff.config.yaml import Loc, Tree
 from bff.errors import Finding
-from bff.rules.policy import suggestion
+from bff.rules.policy import KEYS, SECTIONS, suggestion
 
 S = TypeVar("S", bound=Section)
 
@@ -83,6 +83,8 @@ def _finding(model: type[BaseModel], details: Mapping[str, Any], places: Places)
             yield finding(places, loc, "unknown-key", f"unknown key {loc[-1]!r}; {_nearest(model, loc)}", key=True)
         case "unknown-key" | "duplicate-key":
             yield finding(places, loc, kind, details["msg"], key=True)
+        case "wrong-type":  # of a policy, whose words name the key in full
+            yield finding(places, loc, kind, details["msg"])
         case "missing":
             yield finding(places, loc[:-1], "missing-key", f"{loc[-1]} is missing; add {loc[-1]}: …")
         case "value_error":
@@ -97,7 +99,8 @@ def _finding(model: type[BaseModel], details: Mapping[str, Any], places: Places)
             words, limit = _LIMITS[kind]
             yield finding(places, loc, "bad-value", f"{label}must be {words} {details['ctx'][limit]:g}; change it")
         case _ if kind in _WANTED:
-            yield finding(places, loc, "wrong-type", f"{label}{_WANTED[kind]}; {_remedy(kind, details['input'])}")
+            remedy = _misplaced(model, loc, details["input"]) or _remedy(kind, details["input"])
+            yield finding(places, loc, "wrong-type", f"{label}{_WANTED[kind]}; {remedy}")
         case _:
             yield finding(places, loc, kind.replace("_", "-"), f"{label}{details['msg']}")
 
@@ -112,12 +115,36 @@ def _remedy(kind: str, given: object) -> str:
 
 
 def _nearest(model: type[BaseModel], loc: Loc) -> str:
-    known = [info.alias or name for name, info in _section(model, loc[:-1]).model_fields.items()]
-    return suggestion(str(loc[-1]), known)
+    name, known = str(loc[-1]), _keys(_section(model, loc[:-1]))
+    if "policy" in known and (name in SECTIONS or name in KEYS):
+        return f"{name} is a key of policy: write it below that"
+    return _deeper(model, loc) or suggestion(name, known)
 
 
-def _section(model: type[BaseModel], loc: Loc) -> type[BaseModel]:
-    """The section that lies at `loc`, found by its annotations."""
+def _misplaced(model: type[BaseModel], loc: Loc, given: object) -> str:
+    """Where a single value belongs that stands where a section should; empty where it is not a level off."""
+    if not loc or not isinstance(given, str):
+        return ""
+    if loc[-1] in _keys(_section(model, loc)):
+        above = "the one above" if len(loc) > 1 else "a section"
+        return f"{loc[-1]} is a key of {above}: indent it more"
+    return _deeper(model, loc)
+
+
+def _deeper(model: type[BaseModel], loc: Loc) -> str:
+    """What a key too deep belongs to; empty where no section around it has such a key."""
+    for depth in range(len(loc) - 2, -1, -1):
+        if loc[-1] in _keys(_section(model, loc[:depth])):
+            return f"{loc[-1]} is a key of {loc[depth - 1] if depth else 'the file itself'}: indent it less"
+    return ""
+
+
+def _keys(section: type[BaseModel] | None) -> list[str]:
+    return [info.alias or name for name, info in section.model_fields.items()] if section is not None else []
+
+
+def _section(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
+    """The section that lies at `loc`, found by its annotations; None where there is none."""
     found: Any = model
     for step in loc:
         if isinstance(found, type) and issubclass(found, BaseModel):
@@ -125,7 +152,7 @@ def _section(model: type[BaseModel], loc: Loc) -> type[BaseModel]:
             found = _present(fields[str(step)])
         else:  # the values of a mapping, the items of a list
             found = _present([part for part in get_args(found) if part is not ...][-1])
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else model
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
 def _present(annotation: Any) -> Any:

@@ -7,13 +7,15 @@ aliases, tags and further documents are findings. Knows nothing of what the keys
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
 
+from bff.config.syntax import told
 from bff.errors import Finding
 
 Tree = Any  # str | list[Tree] | dict[str, Tree]
@@ -21,6 +23,7 @@ Loc = tuple[str | int, ...]
 
 MAX_DEPTH: Final = 32  # deeper than any schema here; keeps hostile input off Python's stack
 MAX_BYTES: Final = 8 * 1024**2  # some 20,000 fragments in one file
+_COMMENT: Final = re.compile(r"[^:]{0,2}:[ \t]+#\S")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it
 
 
@@ -98,11 +101,11 @@ def read(path: Path, *, shown: str = "") -> tuple[Document | None, list[Finding]
 
 def parse(text: str, *, file: str) -> tuple[Document | None, list[Finding]]:
     """The one document in `text`; an empty one is an empty mapping."""
-    builder = _Builder(_LOADER(text).get_event, file)
+    builder = _Builder(_LOADER(text).get_event, file, text)
     try:
         tree, mark = builder.document()
     except yaml.MarkedYAMLError as error:
-        return None, [*builder.findings, _syntax(file, error)]
+        return None, [*builder.findings, _syntax(file, text, error)]
     except yaml.reader.ReaderError as error:
         line, column = _position(text.encode()[: error.position].decode("utf-8", "replace"))
         message = f"not YAML: the character U+{ord(error.character) if isinstance(error.character, str) else error.character:04X} is not allowed"
@@ -120,9 +123,10 @@ class _TooDeep(Exception):
 class _Builder:
     """Builds the tree from the parser's events: a quarter of the time that nodes take, and nothing left to collect."""
 
-    def __init__(self, event: Callable[[], Any], file: str) -> None:
+    def __init__(self, event: Callable[[], Any], file: str, text: str) -> None:
         self.next = event
         self.file = file
+        self.text = text
         self.findings: list[Finding] = []
         self.depth = 0
 
@@ -178,6 +182,8 @@ class _Builder:
                 self.report(event, "duplicate-key", f"duplicate key {name!r}, first on line {line}", "keep one of them")
             else:
                 tree[name], marks[name] = value, mark
+                if not value:
+                    self.commented(name, mark)
         return tree, marks
 
     def sequence(self) -> tuple[list[Tree], list[Mark]]:
@@ -187,6 +193,14 @@ class _Builder:
             tree.append(value)
             marks.append(mark)
         return tree, marks
+
+    def commented(self, name: str, mark: Mark) -> None:
+        """Tell of `contact: #team`, whose value is a comment: it is not what anybody means."""
+        rest = self.text.splitlines()[mark.key_line - 1][mark.key_column - 1 + len(name) :]
+        if _COMMENT.match(rest):
+            message, remedy = f"{name} has no value but a comment", 'put quotes around text that begins with "#"'
+            told = _finding(self.file, (mark.key_line, mark.key_column), "comment", message, remedy)
+            self.findings.append(replace(told, severity="warning"))
 
     def anchored(self, event: Any) -> None:
         sign, what = ("*", "alias") if isinstance(event, yaml.AliasEvent) else ("&", "anchor")
@@ -209,11 +223,12 @@ def _position(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
-def _syntax(file: str, error: yaml.MarkedYAMLError) -> Finding:
-    mark = error.problem_mark or error.context_mark
-    at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    began = f" {error.context} from line {error.context_mark.line + 1}" if error.context and error.context_mark else ""
-    return _finding(file, at, "syntax", f"not YAML: {error.problem}{began}", "check indentation, quotes and brackets")
+def _syntax(file: str, text: str, error: yaml.MarkedYAMLError) -> Finding:
+    at, began = (
+        (mark.line + 1, mark.column + 1) if mark else None for mark in (error.problem_mark, error.context_mark)
+    )
+    said = told(text, str(error.problem), at or began or (1, 1), began)
+    return _finding(file, said.at, "syntax", f"not YAML: {said.message}", said.remedy)
 
 
 def _finding(file: str, at: tuple[int, int], code: str, message: str, remedy: str) -> Finding:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, assert_never, get_args
@@ -87,6 +87,8 @@ _TABLE: Final = (
          "Finagle: 5 consecutive failures; a service that is down is noticed before 20 requests failed", least=1),
     _key("concurrency", "count", "64", "Exchanges under way per context and worker; optional slots leave the last quarter to others.",
          "a context that hangs for 1.5 s at 40 pages a second holds 60; the rest is refused at once, not queued", least=1),
+    _key("adaptive", "word", "off", "on: what is allowed under way falls while the context answers too slowly, and rises again up to `concurrency`.",
+         "a limit that moves by itself must not come as a surprise; a service that gets slower under load is better off with it", words="on off"),
     _key("max_body", "size", "1MiB", "The largest answer; a larger one is refused.",
          "a page's fragment is 2 to 50 KiB; 1 MiB bounds memory at 64 exchanges to 64 MiB a context", least=1),
     _key("cache.mode", "word", "http", "http: the upstream's headers decide. fixed: `fresh` does. off: never stored, coalesced or stale.",
@@ -128,11 +130,18 @@ def parse(key: str, text: str) -> object:
 
 def suggestion(wrong: str, known: Mapping[str, object] | Sequence[str]) -> str:
     """`did you mean …?` where one is near, else the list of what there is."""
-    near = difflib.get_close_matches(wrong, list(known), n=1)
+    near = nearest(wrong, known)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {near!r}?"
     some = [*known][:12]
     return f"known are {', '.join(some)}{', …' if len(known) > len(some) else ''}"
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """The one that was probably meant, whatever its capitals; empty where none is near."""
+    folded = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(wrong.lower(), folded, n=1)
+    return folded[near[0]] if near else ""
 
 
 def show(key: str, value: object) -> str:
@@ -193,7 +202,9 @@ def _count(text: str) -> int:
 
 def _word(text: str, words: Sequence[str]) -> str:
     if text not in words:
-        raise ValueError(f"{text!r} is not one of {', '.join(words)}; write one of those")
+        near = nearest(text, words)
+        remedy = f"did you mean {near!r}?" if near else "write one of those"
+        raise ValueError(f"{text!r} is not one of {', '.join(words)}; {remedy}")
     return text
 
 
@@ -313,6 +324,7 @@ def _policy(v: Mapping[str, Any]) -> Policy:
             consecutive=v["breaker.consecutive"],
         ),
         concurrency=v["concurrency"],
+        adaptive=v["adaptive"],
         max_body=v["max_body"],
         cache=Cache(
             mode=v["cache.mode"],

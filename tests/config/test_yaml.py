@@ -78,8 +78,9 @@ def test_a_dotted_key_may_be_written_nested() -> None:
         ("? [a]\n: 1\n", [(1, 3, "bad-key")]),
         ("{a: 1}: 2\n", [(1, 1, "bad-key")]),
         ("a: 1\n---\nb: 2\n", [(2, 1, "several-documents")]),
-        ("a: [1\nb: 2\n", [(2, 2, "syntax")]),
+        ("a: [1\nb: 2\n", [(1, 4, "syntax")]),
         ("a: b: c\n", [(1, 5, "syntax")]),
+        ("a:\n  b: #team\n  c: # none\n  d:\n  'e': #team\n", [(2, 3, "comment"), (5, 3, "comment")]),
         ("a: 1\n\tb: 2\n", [(2, 1, "syntax")]),
         ("é: 1\nb: \x08\n", [(2, 4, "syntax")]),
         ("a: {b: &x 1, b: 2, c: *x}", [(1, 8, "yaml-anchor"), (1, 14, "duplicate-key"), (1, 23, "yaml-alias")]),
@@ -102,7 +103,8 @@ def test_findings_before_a_syntax_error_are_told_too() -> None:
 
 def test_a_syntax_error_says_where_its_reason_began() -> None:
     (finding,) = parse("a: 'never\nclosed\n", file="x")[1]
-    assert "quoted scalar from line 1" in finding.message
+    assert finding.message == "not YAML: the ' that begins here is never closed"
+    assert (finding.line, finding.column) == (1, 4)
 
 
 def test_deep_nesting_does_not_reach_the_stack() -> None:
