@@ -139,10 +139,12 @@ class Flights:
             lines = forwarding.plain(job.lines)
             self.start(replace(job, method="GET", lines=lines, request=fields(lines)), asked, shared=True)
 
-    def part(self, context: str) -> None:
-        """Something of a context has changed: nobody joins what was asked before."""
-        for key in [key for key, flight in self._shared.items() if context in ("", flight.job.route.context)]:
-            del self._shared[key]
+    def part(self, context: str, uri: str = "") -> None:
+        """Something of a context has changed, or what is at one URI: nobody joins what was asked before."""
+        for flight in [*self._shared.values()]:
+            job = flight.job
+            if context in ("", job.route.context) and uri in ("", job.uri):
+                del self._shared[job.key]
 
     async def aclose(self) -> None:
         """End everything."""
@@ -171,7 +173,7 @@ class Flights:
             revalidation.conditional(job.lines, asked) if asked else job.lines,
             body=job.body,
             timeout=policy.timeout,
-            limit=policy.concurrency,
+            limit=flight.permit.begin(policy.concurrency),
         )
         stream.hinted = lambda status, headers: flight.hint(status, headers) if flight.hint is not None else None
         self._telemetry.inflight(fragment.context, 1)
@@ -196,6 +198,7 @@ class Flights:
                 self._end(flight, None)
                 return
         if flight.permit is None:
+            flight.began = self._clock()  # what was changed while it looked elsewhere is no longer to come
             self._open(flight)
         self._end(flight, await self._exchange(flight))
 
@@ -233,7 +236,8 @@ class Flights:
         while permit is not None and permit.refusal is None and flight.stream is not None:
             head = await flight.stream.head()
             flight.label = str(head.status)
-            end = head if isinstance(head, Failure) else Reply(head.status, list(head.headers), b"", UNTIMED)
+            timing = UNTIMED if flight.job.body is not None else flight.stream.timing  # whoever sends it may be slow
+            end = head if isinstance(head, Failure) else Reply(head.status, list(head.headers), b"", timing)
             permit.answered(end)
             pause = permit.again(end) if flight.job.method == "GET" and flight.job.body is None else None
             if pause is None:

@@ -19,6 +19,7 @@ from bff.gateway.webhook import Webhook
 from bff.model import Purge, Subscription
 from bff.page.refresh import Refresher
 from bff.page.resolve import Resolver
+from bff.rules import invalidation as uris
 from bff.store.memory import MemoryStore
 from bff.store.purger import Purger
 from bff.store.tier import Tier
@@ -67,7 +68,8 @@ class Changes:
 
     async def purge(self, purge: Purge, refresh: bool = False) -> int:
         """Purge, and where `refresh` is true fetch ahead what that has marked stale; how many entries it met here."""
-        self._resolver.forget(purge)
+        if not uris.named(purge):
+            self._resolver.forget(purge)
         met = await self._purger(purge)
         if refresh:
             self._refresher.soon(self._store.matching(purge))
@@ -81,7 +83,8 @@ def invalidate(
     """Make what hears of changes, on the running loop; `heard` is told of each once it holds."""
 
     def elsewhere(purge: Purge, when: float) -> None:
-        resolver.forget(purge)
+        if not uris.named(purge):
+            resolver.forget(purge)
         heard(purge, when)
 
     settings, loop = gateway.settings, asyncio.get_running_loop()

@@ -15,10 +15,14 @@ from bff.rules.caching import Fields, fields, text
 from bff.rules.early import backoff
 from bff.rules.forwarding import Lines
 from bff.rules.freshness import lifetime, worth
+from bff.rules.limits.distinct import Distinct
 from bff.rules.stored import Refused, Stored
 from bff.store.answers import Answers, Kept, answers, others
 from bff.store.memory import MemoryStore
 
+TOLD: Final = (1000, 600.0)
+"""URIs that changed and that other processes are told of: so many in so many seconds. Clients make them up, and the log that
+all processes share forgets everybody's purges, and with them all that was kept before, once it is full."""
 ROUNDING: Final = 0.01  # seconds by which the wall's clock and ours may differ from one look to the next
 
 
@@ -43,6 +47,7 @@ class Keeping:
         self._clock = clock
         self._wall = wall
         self._random = random
+        self._told = Distinct(*TOLD)
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
@@ -170,12 +175,16 @@ class Keeping:
     async def changed(self, job: Job, status: int, headers: Headers) -> bool:
         """Forget what an unsafe request makes doubtful (RFC 9111 §4.4), and what its context says it changed (contract §3).
 
-        The first is of this process and the second tier; the second, what a context counts on, of every process.
+        In every process; of URIs beyond `TOLD`, in this one and the second tier.
         """
         if job.method in invalidation.SAFE or not 200 <= status < 400:
             return False
         found, context = fields(headers), job.route.context
-        self._forget(context, self._doubtful(job, status, found))
+        for uri in self._doubtful(job, status, found):
+            if self._told.take(uri, self._clock()):
+                await self._purge(Purge(kind="tag", value=invalidation.tag(uri), context=context))
+            else:
+                self._forget(context, [uri])
         for tag in text(found, b"bff-changed").split():
             await self._purge(Purge(kind="tag", value=tag, context=context))
         if job.principal is not None:
@@ -194,7 +203,7 @@ class Keeping:
         for uri in uris:
             if self.archive is not None:
                 self.archive.void(f"{context}/proxy", uri)
-            self._store.purge(Purge(kind="tag", value=f"uri:{uri}", context=context), self._clock())
+            self._store.purge(Purge(kind="tag", value=invalidation.tag(uri), context=context), self._clock())
 
 
 def _ends(stored: Stored, cache: Cache) -> float:
@@ -211,7 +220,7 @@ def tags(found: Fields, uri: str) -> tuple[str, ...]:
     """The names under which an answer is purged: its URI's, and those that its upstream gave it."""
     own = text(found, b"surrogate-key").split()
     own += [tag.strip() for tag in text(found, b"cache-tag").split(",") if tag.strip()]
-    return tuple(dict.fromkeys((f"uri:{uri}", *own)))
+    return tuple(dict.fromkeys((invalidation.tag(uri), *own)))
 
 
 def shown(job: Job, status: int, headers: Headers, task: str | None) -> Lines | None:

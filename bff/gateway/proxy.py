@@ -58,7 +58,8 @@ class Proxy:
 
     def heard(self, purge: Purge) -> None:
         """Something was purged: who asks from now on does not share what was asked before."""
-        self._ground.flights.part(purge.context or (purge.value.partition("/")[0] if purge.kind != "tag" else ""))
+        context = purge.context or (purge.value.partition("/")[0] if purge.kind != "tag" else "")
+        self._ground.flights.part(context, invalidation.named(purge))
 
     async def aclose(self) -> None:
         await self._ground.flights.aclose()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
+from bff.model import Purge
 from bff.rules.caching import Fields, text
 from bff.rules.rule import Rule
 
@@ -23,6 +24,16 @@ def uri(scheme: str, authority: str, target: str) -> str:
         authority = authority.removesuffix(port).removesuffix(":")
     path = target.partition("#")[0]
     return f"{scheme}://{authority}{path if path.startswith('/') else '/' + path}"
+
+
+def tag(of: str) -> str:
+    """The name under which all that is kept of a URI is purged."""
+    return f"uri:{of}"
+
+
+def named(purge: Purge) -> str:
+    """The URI whose answers a purge is about, of which no fragment is one; "" where it is about others."""
+    return purge.value.removeprefix("uri:") if purge.kind == "tag" and purge.value.startswith("uri:") else ""
 
 
 def invalidated(method: str, status: int, target: str, headers: Fields) -> tuple[str, ...]:
@@ -51,7 +62,7 @@ def _same_origin(target: str, reference: str) -> str:
 RULES: Final = (
     Rule(
         "RFC 9111 §4.4",
-        "After a 2xx or 3xx to an unsafe method, an unknown one too, what is kept of its URI is forgotten; after an error nothing is.",
+        "After a 2xx or 3xx to an unsafe method, an unknown one too, what is kept of its URI is forgotten, by every process; after an error nothing is.",
         "test_invalidation.py::test_what_is_forgotten",
     ),
     Rule(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bff.gateway.keeping import TOLD
 from bff.model import Purge
 from bff.store.record import Record
+from tests.fakes import PATIENCE
 from tests.gateway.proxies import ROUTE, Site, Upstream, beside, said, site
 from tests.upstream.wire import until
 
@@ -87,6 +89,51 @@ async def test_what_a_change_makes_doubtful_is_forgotten_in_both_tiers(tmp_path:
         await written(other)
         assert (await shop.ask()).body == b"new", "and what came after it is there"
     assert len(upstream.asked) == 3
+
+
+@pytest.mark.parametrize("names", [{}, {"location": "/shop/api/y"}, {"content_location": "/shop/api/y"}])
+async def test_what_a_change_makes_doubtful_is_forgotten_in_every_memory(tmp_path: Path, names: dict[str, str]) -> None:
+    old, new = said(b"old", cache_control="max-age=3600"), said(b"new", cache_control="max-age=3600")
+    target = "/shop/api/y" if names else "/shop/api/x"
+    upstream = Upstream([old])
+    async with site(tmp_path, upstream, settings=STORE) as shop, beside(tmp_path, shop.fake) as other:
+        for each in (shop, other):
+            assert (await each.ask(target)).body == b"old"
+            assert (await each.ask("/shop/api/z")).body == b"old"
+            await written(each)
+        upstream.answers = [said(b"", "303 See Other", **names) if names else said(b""), new]
+        await shop.ask(method="POST")
+        await until_new(other, target)
+        assert (await shop.ask(target)).body == b"new"
+        for each in (shop, other):
+            assert (await each.ask("/shop/api/z")).body == b"old"
+    assert len(upstream.asked) == 4, "each once, the change, and what it made doubtful once"
+
+
+async def until_new(of: Site, target: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while (await of.ask(target)).body != b"new":  # noqa: ASYNC110 - what another process has changed
+            await asyncio.sleep(0.01)
+
+
+async def test_what_clients_make_up_does_not_fill_what_all_share(tmp_path: Path) -> None:
+    old, new = said(b"old", cache_control="max-age=3600"), said(b"new", cache_control="max-age=3600")
+    upstream = Upstream([old])
+    async with site(tmp_path, upstream, settings=STORE) as shop, beside(tmp_path, shop.fake) as other:
+        for target in ("/shop/api/0", "/shop/api/z"):
+            assert (await other.ask(target)).body == b"old"
+        await written(other)
+        ground = shop.running.proxy._ground
+        for number in range(TOLD[0]):
+            assert ground.keeping._told.take(f"http://shop.example/shop/api/{number}", ground.clock())
+        upstream.answers = [said(b""), said(b""), new]
+        for target in ("/shop/api/z", "/shop/api/0"):
+            await shop.ask(target, method="POST")
+        await written(shop)
+        await until_new(other, "/shop/api/0")
+        assert (await other.ask("/shop/api/z")).body == b"old", "as long as it is fresh, as in any other cache"
+        assert (await shop.ask("/shop/api/z")).body == b"new", "here and in the second tier it is forgotten"
+    assert len(upstream.asked) == 6
 
 
 async def test_a_renewed_answer_is_renewed_for_all(tmp_path: Path) -> None:
