@@ -128,7 +128,9 @@ class Fragment(Section):
 
 
 class Page(Section):
-    path: Annotated[Text, Field(description="Route of the gateway: {name} is a segment, {name:path} the rest.")]
+    path: Annotated[
+        Text, Field(description="Route of the gateway: {name} is a segment, {name:path} the rest, which may be empty.")
+    ]
     query: Annotated[dict[ParamName, Param], Field(description="Declared query parameters; others are ignored.")] = (
         Field(default_factory=dict)
     )

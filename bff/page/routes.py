@@ -1,4 +1,7 @@
-"""Whose a path is, a page's or a proxy route's: literal segments before parameters, longer before shorter. Pure."""
+"""Whose a path is, a page's or a proxy route's: literal segments before parameters, longer before shorter. Pure.
+
+A parameter is a segment, which is not empty; `{name:path}` is all that is left, nothing too: `/api/{rest:path}` has `/api/`.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def _rank(each: Routed) -> tuple[list[int], str]:
 def _expression(route: str) -> str:
     out, at = "", 0
     for match in _PARAMETER.finditer(route):
-        out += re.escape(route[at : match.start()]) + f"(?P<{match[1]}>{'.+' if match[2] else '[^/]+'})"
+        out += re.escape(route[at : match.start()]) + f"(?P<{match[1]}>{'.*' if match[2] else '[^/]+'})"
         at = match.end()
     return out + re.escape(route[at:])
 

@@ -93,7 +93,7 @@ def ways(routes: Iterable[tuple[str, Pattern]], upstream: Upstream) -> tuple[Bac
 
 def _reverse(route: str, to: Pattern, upstream: Upstream) -> Back | None:
     """The way of a proxy route backwards; None where `to` leaves out a parameter of the route, or has one twice."""
-    kinds = {match[1]: ".+" if match[2] else "[^/]+" for match in _PARAMETER.finditer(route)}
+    kinds = {match[1]: ".*" if match[2] else "[^/]+" for match in _PARAMETER.finditer(route)}
     names = [part.name for part in to if isinstance(part, Ref)]
     if sorted(names) != sorted(kinds):
         return None

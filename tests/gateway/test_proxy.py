@@ -274,7 +274,8 @@ async def test_pages_and_routes_stand_side_by_side(tmp_path: Path) -> None:
     async with site(tmp_path, upstream, ROUTE + pages) as shop:
         assert b"page" in (await shop.ask("/shop/api/page")).body
         assert b"page" in (await shop.ask("/shop/apis/x")).body
-        assert b"page" in (await shop.ask("/shop/api/")).body
+        assert b"page" in (await shop.ask("/shop/api")).body
+        assert (await shop.ask("/shop/api/")).body == b"hello"
         assert (await shop.ask("/shop/api/pages")).body == b"hello"
 
 

@@ -26,6 +26,7 @@ ROUTES = Routes(
         ("/a/%C3%A9", "/a/{x}", {"x": "é"}),
         ("/f/1.html", "/f/{n}.html", {"n": "1"}),
         ("/a/", "/{rest:path}", {"rest": "a/"}),
+        ("/a/q/", "/a/{x}/{rest:path}", {"x": "q", "rest": ""}),
     ],
 )
 def test_the_most_specific_route_wins(path: str, route: str, given: dict[str, str]) -> None:
@@ -37,6 +38,17 @@ def test_the_most_specific_route_wins(path: str, route: str, given: dict[str, st
 def test_no_page_and_undecodable_text() -> None:
     assert ROUTES.find("/a/%ff") is None
     assert Routes([]).find("/") is None
+
+
+def test_the_rest_of_a_path_may_be_empty() -> None:
+    routes = Routes(
+        [page(document(), "/{rest:path}", name="x/all"), page(document(), "/api/{rest:path}", name="x/api")]
+    )
+    assert [(at[0].name, at[1]) for path in ("/", "/api", "/api/") if (at := routes.find(path))] == [
+        ("x/all", {"rest": ""}),
+        ("x/all", {"rest": "api"}),
+        ("x/api", {"rest": ""}),
+    ]
 
 
 def test_the_raw_text_of_parameters() -> None:

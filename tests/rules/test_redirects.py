@@ -66,7 +66,7 @@ BASED = replace(UPSTREAM, base="/v1")
         ("/root//evil.example", None),
         ("/api/../x", None),
         ("/api/%2e%2E/x", None),
-        ("/api/", None),
+        ("/api/", "/shop/api/"),
         ("/other", None),
         ("/lossy/1", None),
         ("/twice/1/1", None),
