@@ -187,16 +187,21 @@ def compressible(headers: Fields) -> bool:
 
 
 async def suited(answer: Answer, headers: Sequence[tuple[bytes, bytes]]) -> Answer:
-    """A whole answer as the client of these headers prefers it.
+    """A whole answer as the client of these headers prefers it."""
+    return await encoded(answer, wanted(answer, headers))
 
-    Not encoded where another site asks for what is not public: see docs/decisions/0014 on BREACH.
+
+def wanted(answer: Answer, headers: Sequence[tuple[bytes, bytes]]) -> Coding | None:
+    """The coding that the client of these headers prefers for an answer, if it is worth one.
+
+    None where another site asks for what is not public: see docs/decisions/0014 on BREACH.
     """
     found = dict(headers)
     coding = asked(found)
     if coding is None:
-        return answer
+        return None
     public = b"public" in dict(answer.headers).get(b"cache-control", b"")
-    return answer if not public and foreign(found) else await encoded(answer, coding)
+    return None if not public and foreign(found) else coding
 
 
 async def encoded(answer: Answer, coding: Coding | None) -> Answer:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from bff.gateway import forms
 from bff.gateway import fragments as endpoint
 from bff.gateway.closing import closing
 from bff.gateway.compress import suited
@@ -96,12 +97,12 @@ class _System:
         return await self._readable(request, self._fragment)
 
     async def _readable(self, request: Request, ask: Callable[[Request], Awaitable[Answer]]) -> Response:
-        """What other origins may read where `cors` says so, in the coding that the client prefers."""
+        """What other origins may read where `cors` says so."""
         fields, cors = request.scope["headers"], self._gateway.cors
         if request.method == "OPTIONS":
             answer = cors.preflight(fields, ("GET", "HEAD")) or Answer(204, [(b"allow", b"GET, HEAD, OPTIONS")])
             return _response(answer, request)
-        answer = await suited(await ask(request), fields)
+        answer = await ask(request)
         return _response(replace(answer, headers=cors.readable(answer.headers, fields)), request)
 
     async def _fragment(self, request: Request) -> Answer:
@@ -126,7 +127,9 @@ class _System:
             async with closing(request.receive) as closed:
                 result = await endpoint.resolved(gateway.live.resolver, call, visit, closed)
         gateway.live.changes.learned(call, scope["query_string"].decode("latin-1"), visit, result)
-        return endpoint.answer(call, result, planner, scope)
+        answer = endpoint.answer(call, result, planner, scope)
+        running = gateway.live
+        return await forms.suited(answer, scope["headers"], running.resolver.kept(call, visit), running.store)
 
     async def task(self, request: Request) -> Response:
         return await self._readable(request, self._task)
@@ -134,7 +137,8 @@ class _System:
     async def _task(self, request: Request) -> Answer:
         gateway, html = self._gateway, navigates(request.scope)
         visit = gateway.visit(request.scope, PATIENCE)
-        return await gateway.live.tasks.status(request.path_params["id"], visit, html=html)
+        made = await gateway.live.tasks.status(request.path_params["id"], visit, html=html)
+        return await suited(made, request.scope["headers"])
 
     async def result(self, request: Request) -> Response:
         if request.method == "OPTIONS":

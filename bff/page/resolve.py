@@ -123,6 +123,11 @@ class Resolver:
         self._board(wait, key, variant, kept, share=share)
         return wait
 
+    def kept(self, call: Call, visit: Visit) -> Entry | None:
+        """What is in memory for a call, whatever it is good for."""
+        variant = keys.NO_VARIANT if call.plain else self._variant(call.fragment, visit)
+        return self._store.get(call.key + variant.key) if variant.shareable else None
+
     def _variant(self, fragment: Fragment, visit: Visit) -> keys.Variant:
         return keys.variant(
             fragment, visit.headers, visit.cookies, visit.principal, visit.locale, unverified=visit.unverified

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from bff.rules.caching import Terms
 
 OVERHEAD: Final = 1024  # bytes of bookkeeping counted per entry besides its contents, as measured
 OVERHEAD_OF_TAG: Final = 128
+OVERHEAD_OF_FORM: Final = 256
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -38,9 +40,12 @@ class Entry:
     retry_at: float = 0.0  # a background refresh that failed is not tried again before
     hit: bool = False  # since it was last considered for leaving
     seen: tuple[int, Result] | None = None  # the result made of it, true for one second of age
+    forms: Mapping[str, bytes] | None = None  # encoded, by name; None: nobody asked for one yet
 
     @property
     def size(self) -> int:
         """Bytes it is counted with."""
         tags = OVERHEAD_OF_TAG * len(self.tags) + sum(map(len, self.tags))
-        return OVERHEAD + tags + len(self.key) + (self.markup.size if self.markup else 0) + len(self.data or b"")
+        held = (self.markup.size if self.markup else 0) + len(self.data or b"")
+        forms = sum(OVERHEAD_OF_FORM + len(form) for form in self.forms.values()) if self.forms else 0
+        return OVERHEAD + tags + len(self.key) + held + forms

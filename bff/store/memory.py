@@ -14,7 +14,7 @@ from typing import Final
 from cachetools import Cache
 
 from bff.model import Purge, Result
-from bff.store.entry import Entry
+from bff.store.entry import OVERHEAD_OF_FORM, Entry
 from bff.store.index import Index
 from bff.store.purges import Purges
 
@@ -208,6 +208,14 @@ class MemoryStore:
                     before.seen = None
             self._holding.append(entry.key)
         entry.seen, entry.hit, entry.used = seen, True, now
+
+    def pack(self, entry: Entry, name: str, form: bytes) -> None:
+        """Keep what an entry holds in a content coding beside it: within the budget, and as long as the entry itself."""
+        cache = self._cache
+        if self.get(entry.key) is not entry or entry.size + OVERHEAD_OF_FORM + len(form) > cache.maxsize:
+            return
+        entry.forms = {**(entry.forms or {}), name: form}
+        cache[entry.key] = entry  # weighed anew
 
     def purged_since(
         self, began: float, fragment: str, tags: Sequence[str] = (), principal: str | None = None

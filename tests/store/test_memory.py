@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from bff.model import Outcome, Purge, Reason, Result
-from bff.store.entry import OVERHEAD, OVERHEAD_OF_TAG
+from bff.store.entry import OVERHEAD, OVERHEAD_OF_FORM, OVERHEAD_OF_TAG
 from bff.store.memory import HOLDING, VARIANTS, MemoryStore
 from bff.store.purges import LIMIT
 from tests.store.entries import entry
@@ -122,8 +122,33 @@ def test_size_counts_markup_data_key_and_tags() -> None:
     made = entry("key", 10, tags=("12", "3456"))
     made.data = b"12345"
     assert made.size == OVERHEAD + 3 + 10 + 5 + 6 + 2 * OVERHEAD_OF_TAG
-    made.markup = None
-    assert made.size == OVERHEAD + 3 + 5 + 6 + 2 * OVERHEAD_OF_TAG
+    made.forms = {}
+    assert made.size == OVERHEAD + 3 + 10 + 5 + 6 + 2 * OVERHEAD_OF_TAG
+    made.markup, made.forms = None, {"html zstd": b"123", "data br": b"1"}
+    assert made.size == OVERHEAD + 3 + 5 + 6 + 2 * OVERHEAD_OF_TAG + 4 + 2 * OVERHEAD_OF_FORM
+
+
+def test_an_encoded_form_is_weighed_with_its_entry() -> None:
+    store = MemoryStore(10_000)
+    for key in "abc":
+        store.put(entry(key, tags=(key,)))
+    b = store.get("b")
+    assert b is not None
+    before = store.bytes
+    store.pack(b, "html zstd", b"z" * 400)
+    store.pack(b, "html br", b"b" * 300)
+    assert b.forms == {"html zstd": b"z" * 400, "html br": b"b" * 300}
+    assert (
+        store.bytes
+        == before + 700 + 2 * OVERHEAD_OF_FORM
+        == sum(each.size for each in store.matching(Purge(kind="all")))
+    )
+    assert store.matching(Purge(kind="tag", value="b")) == [b], "found as before, and once"
+    store.pack(b, "html gzip", b"g" * 9000)
+    assert "html gzip" not in b.forms, "larger than all there is"
+    store.put(entry("b", 20))
+    store.pack(b, "html gzip", b"g")
+    assert store.bytes == before - 980 - 1 - OVERHEAD_OF_TAG, "of what is replaced nothing is kept"
 
 
 # --- purges -----------------------------------------------------------------------------------------------------------
