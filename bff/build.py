@@ -45,6 +45,7 @@ from bff.model import (
 from bff.rules import policy, redirects
 from bff.rules import serve as versions
 
+_FORM: Final = re.compile(rb"<form[\s>]", re.IGNORECASE)
 _USES_OTHERS: Final = re.compile(rb"\{%-?\s*(?:include|import|from|extends)\b")
 
 
@@ -146,6 +147,7 @@ class _Builder:
             reserve=spec.reserve,
             trust=trust,
             starts_task=spec.starts_task,
+            form=any(map(_FORM.search, [html or b"", self._text(spec.template)])),
             forward=forward,
             grant=grant,
             csp=self.manifest.spec.csp,
@@ -205,12 +207,15 @@ class _Builder:
 
     def _source(self, template: str) -> str:
         """A digest of a template and, where it uses others, of all that there are."""
-        text = (self.manifest.folder / template).read_bytes()
+        text = self._text(template)
         digest = blake2b(template.encode(), digest_size=16)
         digest.update(text)
         if _USES_OTHERS.search(text):
             digest.update(self._all_templates())
         return digest.hexdigest()
+
+    def _text(self, template: str) -> bytes:
+        return (self.manifest.folder / template).read_bytes() if template else b""
 
     def _all_templates(self) -> bytes:
         if not self.all_templates:

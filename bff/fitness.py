@@ -27,6 +27,7 @@ def rules(world: World, ceilings: Mapping[str, object]) -> Iterator[Finding]:
         yield from _window(world, linked)
         yield from _ceilings(world, linked, ceilings)
         yield from _click(world, linked)
+        yield from _form(world, linked)
         yield from _task(world, linked)
     for page in world.pages.values():
         yield from _deadline(world, page)
@@ -87,6 +88,19 @@ def _click(world: World, linked: explain.Linked) -> Iterator[Finding]:
             code="click-target",
             message=f"the slot of {slot.fragment} loads by a click, and its placeholder says nothing",
             remedy="write into the slot what a click gives: it becomes the link",
+            severity="warning",
+        )
+
+
+def _form(world: World, linked: explain.Linked) -> Iterator[Finding]:
+    """HTML has no form in a form: parsers drop the inner one's tag, and its fields are sent with the outer one's."""
+    if linked.slot.in_form and linked.fragment.form:
+        yield _finding(
+            linked.page,
+            world.places[f"shell:{linked.page.name}:{linked.slot.index}"],
+            code="form-in-form",
+            message=f"the slot of {linked.fragment.name} stands in a form, and the fragment has a form of its own",
+            remedy="put the slot outside the form; inside, it is refused",
             severity="warning",
         )
 

@@ -223,6 +223,7 @@ class Fragment:
     reserve: str = ""
     trust: Trust = "checked"
     starts_task: bool = False
+    form: bool = False  # its template or its fallback holds one; what its source answers is not known yet
     forward: Forward = Forward()
     grant: Grant = Grant()
     csp: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -162,6 +162,14 @@ def test_the_version_changes_with_what_makes_an_answer(tmp_path: Path) -> None:
     assert version() not in {first, second}
 
 
+@pytest.mark.parametrize(
+    ("file", "form"), [("templates/line.html", True), ("fallbacks/line.html", True), ("x.html", False)]
+)
+def test_a_form_in_a_template_or_a_fallback_is_noted(tmp_path: Path, file: str, form: bool) -> None:
+    built = good(context(tmp_path, "shop", FULL, FILES | {file: '<FORM action="/a"></FORM>'}))
+    assert built.context.fragments["shop/line"].form is form
+
+
 def test_the_version_changes_with_what_a_template_includes(tmp_path: Path) -> None:
     files = FILES | {"templates/line.html": "{% include 'templates/x.html' %}", "templates/x.html": "1"}
     folder = context(tmp_path, "shop", FULL, files)

@@ -48,6 +48,14 @@ def test_a_slot_over_a_ceiling_is_told() -> None:
     assert finding.remedy == "the operator allows at most 10s, which holds instead"
 
 
+@pytest.mark.parametrize(("in_form", "form"), [(True, True), (True, False), (False, True)])
+def test_no_form_stands_in_a_form(in_form: bool, form: bool) -> None:
+    made = world(
+        built("shop", fragment("shop/offers", form=form), page("shop/cart", slot("shop/offers", in_form=in_form)))
+    )
+    assert [(each.code, each.severity) for each in found(made)] == [("form-in-form", "warning")] * (in_form and form)
+
+
 def test_dangling_slots_are_somebody_elses_finding() -> None:
     assert found(world(built("shop", page("shop/cart", slot("site/header", kind="core"))))) == []
 
