@@ -21,7 +21,7 @@ from bff.page.call import Call, Visit
 from bff.page.plan import Csp, Planner
 from bff.registry import World
 from bff.rules import pages, serve, tasks
-from bff.rules.caching import Fields, fields, terms, text
+from bff.rules.caching import Fields, fields, terms, text, words
 from bff.rules.keys import variant
 from bff.timer import Timer
 from bff.units import show_duration, show_size
@@ -286,7 +286,7 @@ class Judge:
             show_size(len(reply.body)),
             f"fresh for {show_duration(life)}" if life else "not fresh for any time",
         ]
-        tagged = text(found, b"surrogate-key").split() or text(found, b"cache-tag").replace(",", " ").split()
+        tagged = words(found, b"surrogate-key") or text(found, b"cache-tag").replace(",", " ").split()
         if tagged:
             said.append(f"{len(tagged)} tags ({', '.join(tagged[:SHOWN])}{', …' if len(tagged) > SHOWN else ''})")
         return ", ".join(said)

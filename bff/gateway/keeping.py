@@ -11,7 +11,7 @@ from bff.gateway.archive import Archive
 from bff.gateway.proxied import Again, Came, Job, Renewed
 from bff.model import Cache, Clock, Headers, Purge, Telemetry
 from bff.rules import forwarding, invalidation, redirects, revalidation, storing, vary
-from bff.rules.caching import Fields, fields, text
+from bff.rules.caching import Fields, fields, text, words
 from bff.rules.early import backoff
 from bff.rules.forwarding import Lines
 from bff.rules.freshness import lifetime, worth
@@ -185,7 +185,7 @@ class Keeping:
                 await self._purge(Purge(kind="tag", value=invalidation.tag(uri), context=context))
             else:
                 self._forget(context, [uri])
-        for tag in text(found, b"bff-changed").split():
+        for tag in words(found, b"bff-changed"):
             await self._purge(Purge(kind="tag", value=tag, context=context))
         if job.principal is not None:
             await self._purge(Purge(kind="context", value=context, principal=job.principal))
@@ -218,7 +218,7 @@ def location(job: Job, stated: str) -> str | None:
 
 def tags(found: Fields, uri: str) -> tuple[str, ...]:
     """The names under which an answer is purged: its URI's, and those that its upstream gave it."""
-    own = text(found, b"surrogate-key").split()
+    own = words(found, b"surrogate-key")
     own += [tag.strip() for tag in text(found, b"cache-tag").split(",") if tag.strip()]
     return tuple(dict.fromkeys((invalidation.tag(uri), *own)))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from bff.model import Cache, Markup, Outcome, Reason, Reply, Result, Timing
 from bff.page.call import Call
 from bff.rules import keys, serve
-from bff.rules.caching import Fields, Terms, text
+from bff.rules.caching import Fields, Terms, text, words
 from bff.store.entry import Entry
 from bff.upstream.sources.content import Content
 
@@ -197,7 +197,7 @@ def tags(call: Call, found: Fields) -> tuple[str, ...]:
     """The registration's tags and the upstream's own, confined to its context."""
     own = [keys.fill(pattern, call.values) for pattern in call.fragment.tags]
     if b"surrogate-key" in found:
-        own += text(found, b"surrogate-key").split()
+        own += words(found, b"surrogate-key")
     if b"cache-tag" in found:
         own += [tag.strip() for tag in text(found, b"cache-tag").split(",") if tag.strip()]
     return tuple(own)

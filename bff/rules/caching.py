@@ -54,6 +54,11 @@ def text(found: Fields, name: bytes) -> str:
     return found.get(name, b"").decode("latin-1")
 
 
+def words(found: Fields, name: bytes) -> list[str]:
+    """One field's words, apart by spaces; several lines of it have come as one list, with commas between them."""
+    return [word for part in text(found, name).split() if (word := part.strip(","))]
+
+
 _LONGEST: Final = 1024  # bytes of a field that is remembered
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bff.rules.caching import Terms, fields, terms, text, wall
+from bff.rules.caching import Terms, fields, terms, text, wall, words
 
 NOW = 1_750_000_000.0
 FIELDS = [b"age", b"cache-control", b"cdn-cache-control", b"date", b"etag", b"expires", b"last-modified", b"vary"]
@@ -125,3 +125,9 @@ def test_no_head_breaks_it(lines: list[tuple[bytes, bytes]]) -> None:
 def test_a_date_in_any_form_is_read() -> None:
     assert wall(b"Mon, 99 Jan 2024 00:00:00 GMT") is None
     assert wall(b"Tue, 2 Jan 2024 02:00:00 +0200") == 1_704_153_600
+
+
+def test_words_stay_what_they_are_though_a_field_has_several_lines() -> None:
+    found = fields([(b"surrogate-key", b"course:1  course:2"), (b"surrogate-key", b"a,b"), (b"x", b"")])
+    assert words(found, b"surrogate-key") == ["course:1", "course:2", "a,b"]
+    assert words(found, b"x") == words(found, b"cache-tag") == []
