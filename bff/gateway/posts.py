@@ -16,24 +16,15 @@ from bff.gateway.tasks import task_location
 from bff.model import Ask, Failure, Fetch, Purge, Reason, Reply, Telemetry
 from bff.page.call import Call, Visit
 from bff.page.tasks import Underway
-from bff.rules import keys, redirects, tasks
-from bff.rules.caching import Fields, fields, text
+from bff.rules import forwarding, keys, redirects, tasks
+from bff.rules.caching import Fields, fields, text, words
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _PASSED_ON: Final = ("content-type", "accept", "accept-language", "origin", "referer", "x-csrftoken")
-_PASSED_BACK: Final = frozenset(
-    (
-        b"content-type",
-        b"content-language",
-        b"content-disposition",
-        b"allow",
-        b"retry-after",
-        b"www-authenticate",
-        b"vary",
-    )
-)
-_METHODS: Final = frozenset(("POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_OWN: Final = frozenset({b"age", b"cache-control", b"content-length", b"expires", b"pragma", b"x-content-type-options"})
+"""Of an answer: what is said here instead, as nobody keeps it."""
+_ALLOW: Final = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 
 
 class ClientGone(Exception):
@@ -56,9 +47,9 @@ class Posts:
     ) -> Answer:
         """The primary's answer to this request, or why there is none."""
         method, html = scope["method"], accepts_html(scope)
-        if method not in _METHODS:
-            return problem(405, f"{method} is not possible here.", html=html, headers=[(b"allow", b"GET, HEAD, POST")])
-        if not cross and cross_site(visit.headers):
+        if method in forwarding.REFUSED:
+            return problem(405, f"{method} is not possible here.", html=html, headers=[_ALLOW])
+        if not cross and method not in forwarding.SAFE and cross_site(visit.headers):
             return problem(403, "This request was made by another site.", html=html)
         try:
             body = await _body(receive, call.policy.max_body)
@@ -70,14 +61,17 @@ class Posts:
         reply = await exchanged(self._fetch, self._telemetry, call.fragment, call.policy, ask)
         if isinstance(reply, Failure):
             return _failed(reply, html=html)
-        return await self._passed(reply, call, visit, html=html)
-
-    async def _passed(self, reply: Reply, call: Call, visit: Visit, *, html: bool) -> Answer:
-        grant = call.fragment.grant
-        back: Head = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
-        back += [pair for pair in reply.headers if pair[0] in _PASSED_BACK or _htmx(pair[0])]
-        back += [(b"set-cookie", value) for value in redirects.cookies(_cookies(reply), grant)]
         found = fields(reply.headers)
+        if reply.status < 400 and method not in forwarding.SAFE:  # whatever becomes of the answer: the work is done
+            await self._changed(call.fragment.context, visit.principal, words(found, b"bff-changed"))
+        return await self._passed(reply, found, call, visit, html=html)
+
+    async def _passed(self, reply: Reply, found: Fields, call: Call, visit: Visit, *, html: bool) -> Answer:
+        """As a proxy route's answer would pass, but that nobody keeps it."""
+        grant = call.fragment.grant
+        back: Head = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"), *_request_id(visit)]
+        back += [pair for pair in forwarding.answer(reply.headers) if pair[0] not in _OWN]
+        back += forwarding.granted_cookies(reply.headers, grant)
         stated = text(found, b"location")
         if reply.status == 202 and tasks.begun(found, reply.body):
             return await self._begun(reply, found, call, visit, html=html)
@@ -90,8 +84,6 @@ class Posts:
         if scripted is None:
             return problem(502, "The page's own service redirects to where it may not.", html=html)
         back += scripted
-        if reply.status < 400:
-            await self._changed(call.fragment.context, visit.principal, text(found, b"bff-changed").split())
         return Answer(reply.status, [*back, (b"content-length", b"%d" % len(reply.body))], reply.body)
 
     async def _begun(self, reply: Reply, found: Fields, call: Call, visit: Visit, *, html: bool) -> Answer:
@@ -102,9 +94,8 @@ class Posts:
         to = task_location(self._tasks, fragment.name, upstream, stated=stated, asked=call.target, principal=principal)
         if to is None:
             return problem(502, "The page's own service began a task where it may not.", html=html)
-        await self._changed(fragment.context, visit.principal, text(found, b"bff-changed").split())
         back: Head = [(b"location", to.encode()), (b"cache-control", b"no-store"), (b"content-length", b"0")]
-        back += [(b"set-cookie", value) for value in redirects.cookies(_cookies(reply), fragment.grant)]
+        back += forwarding.granted_cookies(reply.headers, fragment.grant)
         return Answer(303 if html else 202, back)
 
     async def _changed(self, context: str, principal: str | None, tags: list[str]) -> None:
@@ -126,8 +117,10 @@ def _failed(failure: Failure, *, html: bool) -> Answer:
             return problem(502, detail, html=html)
 
 
-def _cookies(reply: Reply) -> list[bytes]:
-    return [value for name, value in reply.headers if name == b"set-cookie"]
+def _request_id(visit: Visit) -> Head:
+    """What the service was told of the request, for the browser too."""
+    lines = [line.partition(b": ") for line in visit.trace.split(b"\r\n")]
+    return [(name, value) for name, _, value in lines if name == b"x-request-id"]
 
 
 def _lines(call: Call, visit: Visit) -> bytes:
@@ -139,10 +132,6 @@ def _lines(call: Call, visit: Visit) -> bytes:
         if name not in named and (name in _PASSED_ON or name.startswith("hx-"))
     ]
     return b"%buser-agent: bff\r\n%b%b" % ("".join(own).encode("latin-1"), sent, visit.trace)
-
-
-def _htmx(name: bytes) -> bool:
-    return name.startswith(b"hx-") and name not in redirects.SCRIPTED
 
 
 async def _body(receive: Receive, limit: int) -> bytes | None:

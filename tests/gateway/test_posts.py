@@ -87,14 +87,29 @@ async def test_the_request_goes_to_the_primary_and_its_answer_comes_back() -> No
     assert sent["x-a"] == "2"
     assert "x-evil" not in sent
     assert "cookie" not in sent
-    flown.reply(b"<p>ok</p>", 422, set_cookie="csrftoken=1", hx_trigger="x", server="secret")
+    flown.reply(
+        b"<p>ok</p>", 422, set_cookie="csrftoken=1", hx_trigger="x", etag='"1"', alt_svc="h3", x_total_count="4"
+    )
     answer = await task
     head = dict(answer.headers)
     assert (answer.status, answer.body) == (422, b"<p>ok</p>")
     assert head[b"set-cookie"] == b"csrftoken=1"
     assert head[b"hx-trigger"] == b"x"
-    assert b"server" not in head
+    assert head[b"etag"] == b'"1"'
+    assert head[b"x-total-count"] == b"4"  # as through a proxy route
+    assert head[b"x-request-id"].decode() == sent["x-request-id"]
+    assert b"alt-svc" not in head
     assert head[b"cache-control"] == b"no-store"
+
+
+async def test_nobody_keeps_the_answer_whatever_its_service_says() -> None:
+    desk = Desk()
+    task = await desk.post()
+    flown = desk.world.upstreams.to("/basket")
+    flown.reply(b"ok", cache_control="max-age=60", expires="Thu, 01 Jan 2099 00:00:00 GMT", age="5", pragma="x")
+    head = dict((await task).headers)
+    assert head[b"cache-control"] == b"no-store"
+    assert head.keys().isdisjoint({b"expires", b"age", b"pragma"})
 
 
 @pytest.mark.parametrize(
@@ -142,10 +157,15 @@ async def test_too_large_gone_and_unknown_methods() -> None:
     desk = Desk()
     assert (await (await desk.post(body=[b"x" * 600, b"x" * 600]))).status == 413
     assert (await (await desk.post(gone=True))).status == 400
-    refused = await (await desk.post(method="BREW"))
+    refused = await (await desk.post(method="TRACE"))
     assert refused.status == 405
-    assert b"allow" in dict(refused.headers)
+    assert b"PATCH" in dict(refused.headers)[b"allow"]
     assert desk.world.upstreams.flown == []
+    task = await desk.post(method="PROPFIND")
+    flown = desk.world.upstreams.to("/basket")
+    assert flown.ask.method == "PROPFIND"
+    flown.reply(b"<multistatus/>", 207)
+    assert (await task).status == 207
 
 
 @pytest.mark.parametrize(
@@ -180,11 +200,32 @@ async def test_a_change_expires_that_contexts_private_entries_of_the_principal()
     assert desk.world.store.entries == 2
 
 
-async def test_a_change_expires_the_tags_that_it_names() -> None:
+@pytest.mark.parametrize("status", [200, 202, 303])
+async def test_a_change_expires_whatever_becomes_of_its_answer(status: int) -> None:
     desk = Desk()
-    desk.keep(BASKET, "bob", "basket:7")
+    desk.keep(BASKET, "ada")
     task = await desk.post()
-    desk.world.upstreams.to("/basket").reply(b"", bff_changed="basket:7 basket:8")
+    desk.world.upstreams.to("/basket").reply(b"", status, location="https://evil.example")
+    assert (await task).status == 502
+    assert desk.world.store.entries == 0
+
+
+async def test_what_changes_nothing_may_be_asked_by_anybody_and_expires_nothing() -> None:
+    desk = Desk()
+    desk.keep(BASKET, "ada")
+    task = await desk.post({"sec_fetch_site": "cross-site"}, method="OPTIONS", body=())
+    desk.world.upstreams.to("/basket").reply(b"", 204, allow="POST")
+    answer = await task
+    assert (answer.status, dict(answer.headers)[b"allow"]) == (204, b"POST")
+    assert desk.world.store.entries == 1
+
+
+@pytest.mark.parametrize("named", ["basket:7 basket:8", "basket:8, basket:7", "basket:7, basket:8"])
+async def test_a_change_expires_the_tags_that_it_names(named: str) -> None:
+    desk = Desk()
+    desk.keep(BASKET, "bob", "basket:9, basket:7")  # of two lines
+    task = await desk.post()
+    desk.world.upstreams.to("/basket").reply(b"", bff_changed=named)
     await task
     assert desk.world.store.entries == 0
 
