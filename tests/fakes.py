@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
@@ -204,14 +205,19 @@ async def _send(send: Any, answer: Answer, body: bytes) -> None:
 
 
 @contextlib.asynccontextmanager
-async def answering(raw: bytes) -> AsyncIterator[str]:
-    """Serve the same bytes to everybody who sends a request head, then close: for answers that no HTTP library gives."""
+async def answering(raw: bytes, *, reset: bool = False) -> AsyncIterator[str]:
+    """Serve the same bytes to everybody who sends a request head, then close: for answers that no HTTP library gives.
+
+    `reset`: leave by RST instead (a linger of zero; RFC 9293 §3.10.5).
+    """
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(raw)
             await writer.drain()
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.close()
 
     server = await asyncio.start_server(talk, sock=listener())

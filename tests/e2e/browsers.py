@@ -7,6 +7,14 @@ from playwright.async_api import Browser, Page
 
 from tests.fakes import PATIENCE
 
+WITNESS = """
+  window.complaints = [];
+  document.addEventListener("securitypolicyviolation", e => complaints.push(`${e.effectiveDirective} ${e.blockedURI} ${e.sample}`));
+  addEventListener("error", e => complaints.push(String(e.message)));
+  addEventListener("unhandledrejection", e => complaints.push(String(e.reason)));
+"""
+"""Runs in every document before anything of its own: what breaks the page's policy, and what its scripts throw."""
+
 
 class View(Protocol):
     """One tab of a browser."""
@@ -16,6 +24,12 @@ class View(Protocol):
 
     async def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
+
+    async def scroll(self, pixels: int) -> None:
+        """Turn the wheel, as people scroll."""
+
+    async def screenshot(self) -> bytes:
+        """What is to be seen, as PNG."""
 
     async def close(self) -> None: ...
 
@@ -28,13 +42,22 @@ class ChromiumTab:
 
     @classmethod
     async def open(cls, browser: Browser, **options: Any) -> "ChromiumTab":
-        return cls(await (await browser.new_context(**options)).new_page())
+        context = await browser.new_context(**options)
+        await context.add_init_script(WITNESS)
+        return cls(await context.new_page())
 
     async def goto(self, url: str) -> None:
         await self.page.goto(url, wait_until="commit")
 
     async def evaluate(self, expression: str) -> Any:
         return await self.page.evaluate(expression)
+
+    async def scroll(self, pixels: int) -> None:
+        await self.page.mouse.move(100, 100)
+        await self.page.mouse.wheel(0, pixels)
+
+    async def screenshot(self) -> bytes:
+        return await self.page.screenshot()
 
     async def close(self) -> None:
         await self.page.context.close()
@@ -63,6 +86,12 @@ async def shown(view: View, text: str) -> None:
         view,
         f"[...document.body.querySelectorAll('*')].some(e => e.checkVisibility() && e.innerText?.includes({text!r}))",
     )
+
+
+async def complaints(view: View) -> list[str]:
+    """What `WITNESS` has seen; nothing where no scripts run."""
+    found: list[str] = await view.evaluate("window.complaints ?? []")
+    return found
 
 
 LEFT_OVER = """[...(function* () {

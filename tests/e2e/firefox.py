@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.e2e.browsers import WITNESS
 from tests.fakes import until
 
 PREFERENCES = {
@@ -60,6 +61,8 @@ class Firefox:
             raise
         self._reading = asyncio.create_task(self._read())
         await self.command("session.new", capabilities={})
+        if self.scripts:
+            await self.command("script.addPreloadScript", functionDeclaration=f"() => {{ {WITNESS} }}")
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -128,6 +131,16 @@ class Tab:
         )
         assert result["type"] == "success", result["exceptionDetails"]["text"]
         return json.loads(result["result"].get("value", "null"))
+
+    async def accessible(self, role: str) -> list[str]:
+        """The texts of what has a role to assistive technology, in the order of its tree."""
+        found = await self._browser.command(
+            "browsingContext.locateNodes",
+            context=self._context,
+            locator={"type": "accessibility", "value": {"role": role}},
+            serializationOptions={"maxDomDepth": 1},
+        )
+        return [node["value"]["children"][0]["value"]["nodeValue"] for node in found["nodes"]]
 
     async def click(self, selector: str) -> None:
         """Press the middle of the one element that a CSS selector finds, as a mouse does."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,31 +51,44 @@ async def _start(send: Any, content_type: str, policy: str) -> None:
 
 @contextlib.asynccontextmanager
 async def under_policy(origin: str, policy: str) -> AsyncIterator[str]:
-    """Pass every GET on to `origin` and its answer back as it arrives, with another Content-Security-Policy."""
+    """Serve `origin` unencoded, with another Content-Security-Policy."""
+    async with passing(origin, {"accept-encoding": "identity"}, {"content-security-policy": policy}) as through:
+        yield through
+
+
+OWN = {"connection", "keep-alive", "transfer-encoding", "date", "server"}
+"""Headers of one connection, and those that our own server writes."""
+
+
+@contextlib.asynccontextmanager
+async def passing(
+    origin: str, asked: Mapping[str, str], answered: Mapping[str, str] | None = None
+) -> AsyncIterator[str]:
+    """Pass every GET on to `origin` and its answer back as it arrives; `asked` and `answered` replace headers on the way."""
     where = urlsplit(origin)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         reader, writer = await asyncio.open_connection(where.hostname, where.port)
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-        names = b"".join(
-            b"%s: %s\r\n" % pair for pair in scope["headers"] if pair[0] not in {b"connection", b"accept-encoding"}
-        )
+        wanted = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]} | dict(asked)
         # HTTP/1.0: the answer comes without chunks and ends with its connection.
-        writer.write(b"GET %s HTTP/1.0\r\n%sconnection: close\r\n\r\n" % (target, names))
+        head = f"GET {target.decode()} HTTP/1.0\r\n" + _lines(wanted | {"connection": "close"}) + "\r\n"
+        writer.write(head.encode("latin-1"))
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            pairs = [line.split(": ", 1) for line in head[1:] if line]
-            kept = {"content-type", "cache-control", "bff-outcome"}
-            headers = [
-                (name.lower().encode(), value.encode("latin-1")) for name, value in pairs if name.lower() in kept
-            ]
-            headers.append((b"content-security-policy", policy.encode()))
-            await send({"type": "http.response.start", "status": int(head[0].split()[1]), "headers": headers})
+            status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            pairs = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines if line)]
+            told = [(name, value) for name, value in pairs if name not in OWN and name not in (answered or {})]
+            headers = [(name.encode(), value.encode("latin-1")) for name, value in (*told, *(answered or {}).items())]
+            await send({"type": "http.response.start", "status": int(status.split()[1]), "headers": headers})
             while piece := await reader.read(65536):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body"})
+            await send({"type": "http.response.body", "body": b""})
         finally:
             writer.close()
 
     async with serving(app) as through:
         yield through
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -81,6 +81,24 @@ async def test_a_template_cut_anywhere_is_placed_whole_and_once(stage: Stage, vi
 
 
 @pytest.mark.browser
+async def test_a_custom_element_in_a_late_fragment_connects_once(stage: Stage, view: View) -> None:
+    counting = """customElements.define("custom-count", class extends HTMLElement {
+        connectedCallback() { this.dataset.times = +(this.dataset.times ?? 0) + 1; }
+        disconnectedCallback() { this.dataset.gone = 1; }
+    })"""
+    stage.push(f'{HEAD}<script nonce="{NONCE}">{counting}</script>{slot(1, "a/one")}</main>')
+    await view.goto(f"{stage.origin}/page")
+    await shown(view, "waiting 1")
+    stage.push(late(1, fresh(1, "arrived <custom-count></custom-count>")))
+    await shown(view, "arrived")
+    stage.finish()
+    await seen(view, "document.readyState == 'complete'")
+    assert await view.evaluate("[...document.querySelectorAll('custom-count')].map(e => ({...e.dataset}))") == [
+        {"times": "1"}
+    ]
+
+
+@pytest.mark.browser
 async def test_a_stale_copy_gives_way_to_the_fresh_one(stage: Stage, view: View) -> None:
     stage.push(HEAD + slot(1, "a/one") + slot(2, "a/two") + "</main>")
     await view.goto(f"{stage.origin}/page")

@@ -29,6 +29,8 @@ async def tab(firefox: Firefox) -> AsyncIterator[Tab]:
 async def test_each_fragment_is_seen_before_the_next_one_answers(shop: Shop, tab: Tab) -> None:
     await shop.watch(tab)
     assert await tab.evaluate("'htmlFor' in HTMLTemplateElement.prototype") is False, "then this file tests nothing"
+    sizes = "(({encodedBodySize: sent, decodedBodySize: read}) => sent < read)(performance.getEntriesByType('navigation')[0])"
+    assert await tab.evaluate(sizes) is True, "it came in a coding that Firefox asks for by itself"
 
 
 @pytest.mark.parametrize("policy", ["script-src 'self'", "script-src 'self'; require-trusted-types-for 'script'"])
@@ -49,14 +51,11 @@ async def test_nothing_moves_while_fragments_arrive(shop: Shop, tab: Tab) -> Non
     assert await tab.evaluate(where) == before
 
 
-async def test_who_navigates_away_ends_the_fetches(shop: Shop, tab: Tab) -> None:
-    await tab.goto(f"{shop.gateway.origin}/page")
-    await shown(tab, "the end")
-    for name in "abc":
-        await shop.context.routes[f"/{name}"].asked()
-    await tab.goto("about:blank")
-    for name in "abc":
-        await shop.context.routes[f"/{name}"].left()
+async def test_assistive_technology_reads_in_visual_order(shop: Shop, tab: Tab) -> None:
+    await shop.watch(tab)
+    tops = "[...document.querySelectorAll('h2')].map(e => [e.getBoundingClientRect().top, e.textContent])"
+    visual = [text for _, text in sorted(await tab.evaluate(tops))]
+    assert await tab.accessible("heading") == visual == ["heading a", "heading b", "heading c"]
 
 
 async def test_a_client_slot_is_fetched_by_the_browser(
