@@ -107,6 +107,7 @@ class Policy:
     hedge: Hedge
     breaker: Breaker
     concurrency: int
+    adaptive: Literal["on", "off"]
     max_body: int
     cache: Cache
     on_error: tuple[Step, ...]

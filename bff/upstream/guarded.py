@@ -21,8 +21,9 @@ from bff.rules.limits.again import FINE, Verdict
 from bff.rules.limits.breaker import CLOSED, State
 from bff.timer import Timer
 from bff.upstream.guard import Counts, Guard, Shared
+from bff.upstream.paced import Pace
 from bff.upstream.permits import Permit
-from bff.upstream.tries import Tries
+from bff.upstream.tries import Home, Tries
 
 
 class Live(NamedTuple):
@@ -38,6 +39,8 @@ class Live(NamedTuple):
     retries: tuple[int, int]  # of its context: (requests, retries) in the budget's window
     hedges: tuple[int, int]
     spared: float  # the share of its context's optional requests that is left out
+    limit: int | None  # exchanges of its context that may be under way now, where that adapts
+    under: int  # as many are, of those for which it adapts
 
 
 class Guarded:
@@ -62,6 +65,7 @@ class Guarded:
         self._loop = loop
         self._guards: dict[str, Guard] = {}
         self._shared: dict[str, Shared] = {}
+        self._paces: dict[str, Pace] = {}  # by context, where its limit adapts
 
     def __call__(
         self,
@@ -88,8 +92,9 @@ class Guarded:
             self.counts.shed("throttle")
             return Refusal(self._loop, done, _spared(guard))
         guard.shared.retries.asked(now)
+        home: Home = self if policy.adaptive == "off" else self._pace(fragment.context, policy.concurrency)
         tries = Tries(
-            self, guard, ask, policy, now, timeout=timeout, max_body=max_body, limit=limit, optional=optional, done=done
+            home, guard, ask, policy, now, timeout=timeout, max_body=max_body, limit=limit, optional=optional, done=done
         )
         if probe:
             tries.probe = True
@@ -124,9 +129,12 @@ class Guarded:
         refusal = None if probe or guard.circuit.state is CLOSED else _open(guard, now)
         if refusal is None:
             guard.shared.retries.asked(now)
+        policy = fragment.policy
+        pace = None if policy.adaptive == "off" else self._pace(fragment.context, policy.concurrency)
         return Permit(
             guard,
-            fragment.policy,
+            policy,
+            adaptive=pace.adaptive if pace is not None else None,
             refusal=refusal,
             probe=probe,
             counts=self.counts,
@@ -139,7 +147,8 @@ class Guarded:
         """Every fragment and proxy route that was ever asked for."""
         now = self.now()
         for name, guard in self._guards.items():
-            circuit, shared = guard.circuit, guard.shared
+            circuit, shared, policy = guard.circuit, guard.shared, guard.fragment.policy
+            pace = self._paces.get(guard.fragment.context) if policy.adaptive == "on" else None
             requests, failures = circuit.tally.sums(now)
             yield Live(
                 name=name,
@@ -152,7 +161,15 @@ class Guarded:
                 retries=shared.retries.tally.sums(now),
                 hedges=shared.hedges.tally.sums(now),
                 spared=shared.throttle.share(now),
+                limit=min(pace.adaptive.limit, policy.concurrency) if pace is not None else None,
+                under=pace.adaptive.under if pace is not None else 0,
             )
+
+    def _pace(self, context: str, most: int) -> Pace:
+        pace = self._paces.get(context)
+        if pace is None:
+            pace = self._paces[context] = Pace(self, most)
+        return pace
 
     def _meet(self, name: str, fragment: Fragment) -> Guard:
         shared = self._shared.get(fragment.context)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from bff.model import Clock, Failure, Policy, Reply
 from bff.rules.limits import again
+from bff.rules.limits.adaptive import Adaptive
 from bff.rules.limits.again import FINE, UNKNOWN, Verdict
 from bff.upstream.guard import Counts, Guard
 
@@ -17,8 +18,10 @@ class Permit:
     """One exchange's. `refusal`: why it may not go at all."""
 
     __slots__ = (
+        "_adaptive",
         "_awaited",
         "_began",
+        "_begun",
         "_chance",
         "_counts",
         "_guard",
@@ -26,6 +29,7 @@ class Permit:
         "_policy",
         "_probe",
         "_retries",
+        "_round",
         "_wall",
         "refusal",
     )
@@ -35,6 +39,7 @@ class Permit:
         guard: Guard,
         policy: Policy,
         *,
+        adaptive: Adaptive | None,
         refusal: Failure | None,
         probe: bool,
         counts: Counts,
@@ -43,6 +48,7 @@ class Permit:
         chance: Callable[[], float],
     ) -> None:
         self.refusal = refusal
+        self._adaptive = adaptive
         self._guard = guard
         self._policy = policy
         self._probe = probe
@@ -53,10 +59,25 @@ class Permit:
         self._chance = chance
         self._began = now()
         self._retries = 0
+        self._begun = False  # and has no answer's head yet: its body lasts for as long as whoever takes it likes
+        self._round = 0
+
+    def begin(self, most: int) -> int:
+        """It is to be sent, and `most` is the registered limit; the limit to ask with."""
+        adaptive = self._adaptive
+        if adaptive is None:
+            return most
+        self._begun = True
+        self._round = adaptive.round
+        return adaptive.begin(most, optional=False)
 
     def answered(self, answer: Reply | Failure) -> None:
         """Its head is there, or why there is none. A good one counts once its body has ended, but for a probe's."""
         verdict = again.verdict(answer)
+        if self._adaptive is not None:
+            self._stop()
+            seconds = answer.timing.total - answer.timing.connected
+            self._adaptive.learn(self._guard.name, verdict, seconds, self._round, self._now())
         if self._probe or verdict is not FINE:
             self._learn(verdict)
         else:
@@ -88,8 +109,14 @@ class Permit:
 
     def leave(self) -> None:
         """It is over. Where nothing was learnt of its end, nothing is."""
+        self._stop()
         if self._probe:
             self._learn(UNKNOWN)
+
+    def _stop(self) -> None:
+        if self._begun and self._adaptive is not None:
+            self._begun = False
+            self._adaptive.leave()
 
     def _learn(self, verdict: Verdict) -> None:
         self._guard.learn(verdict, self._policy.breaker, self._now(), probe=self._probe)

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from bff.model import Ask, Failure, Headers, Reason, Reply, Timeout, Upstream
+from bff.model import Ask, Failure, Headers, Reason, Reply, Timeout, Timing, Upstream
 from bff.upstream.client import Client
 from bff.upstream.connection import Connection
 from bff.upstream.exchange import Exchange, Home
@@ -215,6 +215,11 @@ class Stream(Exchange):
     def failure(self) -> Failure | None:
         """Why it ended early, once it has."""
         return self._failure
+
+    @property
+    def timing(self) -> Timing:
+        """Of its head, where that has come just now."""
+        return Timing(self._queued, self._connected, self._first, self.seconds)
 
     @property
     def seconds(self) -> float:

@@ -28,6 +28,7 @@ CONTRACT = {
     "breaker.open": 5.0,
     "breaker.consecutive": 5,
     "concurrency": 64,
+    "adaptive": "off",
     "max_body": 1024**2,
     "cache.mode": "http",
     "cache.scope": "shared",

@@ -52,8 +52,8 @@ class Adaptive:
     """
 
     __slots__ = (
-        "_answers", "_due", "_expected", "_faster", "_known", "_most", "_peak", "_rejected", "_seen", "_since",
-        "_timed", "_took", "_usual", "limit", "round", "under",
+        "_answers", "_due", "_expected", "_faster", "_most", "_peak", "_rejected", "_seen", "_since", "_took",
+        "_unknown", "_usual", "limit", "round", "under",
     )  # fmt: skip
 
     def __init__(self, most: int) -> None:
@@ -73,10 +73,9 @@ class Adaptive:
         self._peak = self.under
         self._answers = 0
         self._rejected = 0
-        self._timed = 0  # of the answers: those that say how long it takes
-        self._known = 0  # of these: those of which it is known how long it usually takes
-        self._took = 0.0  # seconds, the known ones together
-        self._expected = 0.0  # what they take usually
+        self._unknown = 0  # answers of which it is not known how long they usually take
+        self._took = 0.0  # seconds, the others together
+        self._expected = 0.0  # what these take usually
 
     def begin(self, most: int, *, optional: bool) -> int:
         """One is to be asked for, whose registered limit is `most`; the limit to ask with. `leave` is called once it is over.
@@ -102,37 +101,34 @@ class Adaptive:
         if of < self._since:
             return
         if verdict is FINE:
-            self._answers += 1
             if seconds > 0.0:
-                self._time(name, seconds)
+                usual = self._usual.get(name)
+                if usual is None or usual.answers < FEWEST:
+                    self._unknown += 1
+                else:
+                    expected = usual.seconds
+                    if seconds > CLIP * expected:  # noqa: PLR1730 - hot
+                        seconds = CLIP * expected
+                    self._took += seconds
+                    self._expected += expected
+                if self._peak <= FLOOR or self.limit <= FLOOR:
+                    self._become(name, seconds)
         elif verdict is Verdict.REJECTED:
-            self._answers += 1
             self._rejected += 1
-        elif verdict is Verdict.FAILED:
-            self._answers += 1
-        if now >= self._due and self._answers >= FEWEST and self._answers * 2 >= self.limit:
+        elif verdict is not Verdict.FAILED:
+            return
+        self._answers = answers = self._answers + 1
+        if answers >= FEWEST and now >= self._due and answers * 2 >= self.limit:
             self._judge(now)
 
-    @property
-    def _quiet(self) -> bool:
-        """Whether so little has been under way in this round that hardly anything waited for anything else."""
-        return self._peak <= FLOOR or self.limit <= FLOOR
-
-    def _time(self, name: str, seconds: float) -> None:
-        self._timed += 1
+    def _become(self, name: str, seconds: float) -> None:
+        """Learn what is usual: so little has been under way in this round that hardly anything waited for anything else."""
         usual = self._usual.get(name)
-        if usual is not None and usual.answers >= FEWEST:
-            if seconds > CLIP * usual.seconds:  # noqa: PLR1730 - hot
-                seconds = CLIP * usual.seconds
-            self._known += 1
-            self._took += seconds
-            self._expected += usual.seconds
-        if self._quiet:
-            if usual is None:
-                usual = self._usual[name] = Usual()
-            if usual.answers < WEIGHT:
-                usual.answers += 1
-            usual.seconds += (seconds - usual.seconds) / usual.answers
+        if usual is None:
+            usual = self._usual[name] = Usual()
+        if usual.answers < WEIGHT:
+            usual.answers += 1
+        usual.seconds += (seconds - usual.seconds) / usual.answers
 
     def _judge(self, now: float) -> None:
         """Set the limit by what this round was like, and begin the next."""
@@ -149,13 +145,14 @@ class Adaptive:
 
     def _next(self) -> int:
         rejected = self._rejected / self._answers
-        slower = self._took / self._expected if self._known else 1.0
+        slower = self._took / self._expected if self._expected else 1.0
         if rejected > REJECTED or slower > TOO_LONG:
             left = min(1.0 - rejected, TOO_LONG / slower)
             return int(self.limit * min(max(left, LEAST), MOST))
-        if self._known * 2 < self._timed:
+        if self._unknown * 2 > self._answers:
             return FLOOR  # that it may be learnt what is usual
-        self._faster = self._faster + 1 if slower * TOO_LONG < 1.0 and not self._quiet else 0
+        hurried = self._peak > FLOOR and self.limit > FLOOR
+        self._faster = self._faster + 1 if hurried and slower * TOO_LONG < 1.0 else 0
         if self._faster == AGAIN:
             self._faster = 0
             self._usual.clear()
