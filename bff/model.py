@@ -508,7 +508,7 @@ class Result:
     next: str = ""  # the fragment endpoint's URL of a list's next page
     left: float = 0.0  # seconds of freshness left
     withheld: bool = False  # no shared cache may keep it: its source forbids that, or it came with cookies
-    cache: str = ""  # the RFC 9211 member for Cache-Status
+    cache: str = ""  # of an answer just given: what Cache-Status says of it (RFC 9211)
     etag: str = ""
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from math import floor
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -79,13 +80,14 @@ async def resolved(
 def answer(call: Call, result: Result, planner: Planner, scope: Mapping[str, Any]) -> Answer:
     """The endpoint's answer (contract §3): content with its outcome, the upstream's own 401, 403, 404 and 410, or why not."""
     head: Fields = [(b"bff-outcome", result.outcome.value.encode()), (b"bff-reason", result.reason.value.encode())]
-    head.append((b"x-content-type-options", b"nosniff"))
     if result.status in _PASSED and result.outcome is Outcome.OMITTED:
+        head.append((b"cache-status", b"bff; fwd=uri-miss"))
         return problem(result.status, f"{call.fragment.name} answered {result.status}.", html=False, headers=head)
     if result.task:
         return _task(result, scope, head)
     if result.outcome in (Outcome.OMITTED, Outcome.PENDING):
         return _nothing(call, result, head)
+    head.append((b"x-content-type-options", b"nosniff"))
     data = _wants_data(call.fragment, scope) and result.data is not None
     body = (result.data or b"") if data or result.markup is None else _html(call, result, planner)
     kind = b"application/json" if data or result.markup is None else b"text/html; charset=utf-8"
@@ -122,6 +124,7 @@ def unbidden(fragment: Fragment, headers: Mapping[str, str]) -> Answer | None:
 def _task(result: Result, scope: Mapping[str, Any], head: Fields) -> Answer:
     """A task was begun, or is under way: where it can be asked for; a browser that navigates goes there."""
     head += [(b"location", result.task.encode()), (b"cache-control", b"no-store")]
+    head.append((b"x-content-type-options", b"nosniff"))
     if navigates(scope):
         return Answer(303, [*head, (b"content-length", b"0")])
     said = {"id": result.task.rpartition("/")[2], "state": "pending", "progress": None, "result": None}
@@ -139,7 +142,9 @@ _CSP: Final[Mapping[str, bytes]] = {
 
 def _nothing(call: Call, result: Result, head: Fields) -> Answer:
     detail = f"{call.fragment.name} has nothing to give ({result.reason.value})."
-    if result.reason in _REFUSED or result.reason is Reason.OFF:
+    asked = result.reason not in _REFUSED and result.reason is not Reason.OFF
+    head.append((b"cache-status", f"bff{'; fwd=uri-miss' if asked else ''}; detail={result.reason.value}".encode()))
+    if not asked:
         head.append((b"retry-after", b"%d" % (result.retry_after or 1)))
         return problem(503, detail, html=False, headers=head)
     return problem(504 if result.reason is Reason.TIMEOUT else 502, detail, html=False, headers=head)
@@ -184,7 +189,10 @@ def _embedded(call: Call, slot: Slot, number: int, planner: Planner) -> bytes:
 def _freshness(call: Call, result: Result) -> Fields:
     shared = not call.fragment.private and not result.withheld
     left = max(0, int(result.left)) if result.outcome is Outcome.FRESH else 0
-    vary = ", ".join(["Accept", "Accept-Encoding", "Turbo-Frame", *call.fragment.forward.headers])
+    forward = call.fragment.forward
+    vary = ", ".join(
+        ["Accept", "Accept-Encoding", "Turbo-Frame", *forward.headers, *(["Cookie"] if forward.cookies else [])]
+    )
     head: Fields = [
         (b"cache-control", b"public, max-age=%d" % left if shared else b"private, no-cache"),
         (b"vary", vary.encode()),
@@ -199,10 +207,10 @@ def _cache_status(result: Result) -> bytes:
         return b"bff; fwd=stale; fwd-status=304; stored"
     if result.age is not None:
         late = b"" if result.reason is Reason.HIT else b"; detail=stale-error"
-        return b"bff; hit; ttl=%d" % int(result.left) + late
+        return b"bff; hit; ttl=%d" % floor(result.left) + late
     if result.outcome is Outcome.FALLBACK:
         return b"bff; fwd=uri-miss; detail=fallback"
-    return b"bff; fwd=uri-miss" + (b"; " + result.cache.encode() if result.cache else b"")
+    return b"bff; " + (result.cache or "fwd=uri-miss").encode()
 
 
 def fault(error: Exception) -> Answer:

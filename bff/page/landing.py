@@ -24,6 +24,11 @@ from bff.store.memory import MemoryStore
 from bff.upstream.sources.content import Content, Read, Source, Unreadable
 
 _STORABLE: Final = frozenset({200, 203, 204, 404, 410})
+_SAID: Final = {
+    late: (f"fwd={why}; stored", f"fwd={why}; collapsed", f"fwd={why}")
+    for late, why in ((False, "uri-miss"), (True, "stale"))
+}
+"""Cache-Status (RFC 9211 §2.2): by whether there was a copy past its time; to whoever asked first, who joined, of what is not kept."""
 
 
 class Desk(Protocol):
@@ -131,11 +136,11 @@ class Landing:
                 self.kept(entry, call.policy)
             if self._replica is not None:
                 self._replica.keep(call, entry, reply.headers, reply.body, flight.began)
-            self._hand_out(flight, reply, content, stated, tags, word="stored")
+            self._hand_out(flight, reply, content, stated, tags, kept=True)
         else:
             if flight.share:
                 self._desk.fly_solo(flight.key)
-            self._hand_out(flight, reply, content, stated, tags)
+            self._hand_out(flight, reply, content, stated, tags, kept=False)
 
     def _entry(self, flight: Flight, reply: Reply, content: Content, stated: Terms, tags: tuple[str, ...]) -> Entry:
         call, fragment, now = flight.call, flight.call.fragment, self._desk.now()
@@ -172,10 +177,11 @@ class Landing:
         )
 
     def _hand_out(
-        self, flight: Flight, reply: Reply, content: Content, stated: Terms, tags: tuple[str, ...], *, word: str = ""
+        self, flight: Flight, reply: Reply, content: Content, stated: Terms, tags: tuple[str, ...], *, kept: bool
     ) -> None:
         """Give the answer to all waiters, or, where it is not kept, to the first; the others ask for themselves."""
-        waits = flight.waits[:] if word else flight.waits[:1]
+        first, joined, alone = _SAID[flight.entry is not None]
+        waits, word = (flight.waits[:], first) if kept else (flight.waits[:1], alone)
         for wait in flight.waits[len(waits) :]:
             wait.let_go()
             self._desk.alone(wait, flight)
@@ -190,7 +196,7 @@ class Landing:
             else:
                 result = results.answered(call, reply, content, stated, tags, began=began, now=now, kept=word)
             self._desk.end(wait, result)
-            word = word and "collapsed"
+            word = joined
         self.over(flight)
 
     # --- other answers ------------------------------------------------------------------------------------------------

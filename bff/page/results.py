@@ -75,7 +75,7 @@ def answered(
     now: float,
     kept: str,
 ) -> Result:
-    """An answer just given; `kept` is the RFC 9211 word for what the store did with it."""
+    """An answer just given; `kept` says in RFC 9211's words what the store did with it."""
     return Result(
         outcome=Outcome.FRESH,
         reason=_reason(reply.status),

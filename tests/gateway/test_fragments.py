@@ -136,6 +136,32 @@ async def test_stale_and_fallback_are_200() -> None:
     assert head[b"cache-control"] == b"public, max-age=0"
 
 
+async def test_a_copy_past_its_time_was_not_missed() -> None:
+    world = World(fragments={"shop/card": CARD})
+    request = await asked(world, CARD, "n=1")
+    world.upstreams.to("/card/1").reply()
+    await request.answer()
+    world.loop.advance(10.25)
+    request, beside = await asked(world, CARD, "n=1"), await asked(world, CARD, "n=1")
+    world.upstreams.to("/card/1").reply()
+    answers = [dict((await each.answer()).headers)[b"cache-status"] for each in (request, beside)]
+    assert answers == [b"bff; fwd=stale; stored", b"bff; fwd=stale; collapsed"]
+    world.loop.advance(10.25)
+    request = await asked(world, CARD, "n=1")
+    world.upstreams.to("/card/1").fail()
+    late = dict((await request.answer()).headers)[b"cache-status"]
+    assert late == b"bff; hit; ttl=-1; detail=stale-error"  # a quarter of a second, and it is stale
+
+
+async def test_all_that_is_keyed_is_varied_on() -> None:
+    made = fragment("shop/mine", forward=Forward(headers=("x-flavor",), cookies=("sessionid",)))
+    world = World(fragments={"shop/mine": made})
+    request = await asked(world, made, "", "ada")
+    world.upstreams.to("/mine").reply()
+    head = dict((await request.answer()).headers)
+    assert head[b"vary"] == b"Accept, Accept-Encoding, Turbo-Frame, x-flavor, Cookie"
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 async def test_the_upstreams_own_refusals_pass(status: int) -> None:
     world = World(fragments={"shop/card": CARD})
@@ -154,6 +180,9 @@ async def test_nothing_to_give(reason: Reason, status: int) -> None:
     answer = await request.answer()
     assert answer.status == status
     assert (b"retry-after" in dict(answer.headers)) is (status == 503)
+    asked_for = b"; fwd=uri-miss" if status != 503 else b""
+    assert dict(answer.headers)[b"cache-status"] == b"bff%b; detail=%b" % (asked_for, reason.value.encode())
+    assert [name for name, _ in answer.headers].count(b"x-content-type-options") == 1
     assert json.loads(answer.body)["status"] == status
 
 

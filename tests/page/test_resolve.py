@@ -163,7 +163,10 @@ def test_identical_calls_share_one_exchange() -> None:
     assert [result.outcome for result in asker.results] == [Outcome.FRESH] * 5
     assert asker.world.seen.joined == 4
     assert asker.world.seen.inflight_now == 0
-    assert [result.cache for result in asker.results] == ["stored"] + ["collapsed"] * 4
+    assert [result.cache for result in asker.results] == [
+        "fwd=uri-miss; stored",
+        *["fwd=uri-miss; collapsed"] * 4,
+    ]
 
 
 def test_a_fetch_is_joined_by_whom_its_answer_is_read_for() -> None:
