@@ -45,10 +45,10 @@ class Rounds:
             for each in range(at_once):
                 adaptive.leave()
                 ended += 1
-                bad = ended % 10 < rejected
-                adaptive.learn(
-                    name, Verdict.REJECTED if bad else verdict, seconds, number, self.now - 1e-6 * (each < at_once - 1)
-                )
+                if adaptive.round == number:
+                    told = Verdict.REJECTED if ended % 10 < rejected else verdict
+                    when = self.now - 1e-6 * (each < at_once - 1)  # all of these belong to the round
+                    adaptive.learn(name, told, seconds, number, when)
         return adaptive.limit
 
     def settle(self) -> None:
@@ -107,6 +107,12 @@ def test_a_failure_is_an_answer_but_says_nothing_of_load() -> None:
     rounds = Rounds()
     rounds.settle()
     assert rounds.run(0.0, verdict=Verdict.FAILED) == 64
+
+
+def test_an_answer_of_unknown_time_is_one_and_says_nothing_of_what_is_usual() -> None:
+    rounds = Rounds()
+    assert [rounds.run(0.0) for _ in range(3)] == [64] * 3
+    assert rounds.run(0.0, rejected=2) == 51
 
 
 def test_what_never_left_and_what_is_away_say_nothing() -> None:
@@ -476,11 +482,14 @@ def test_a_context_that_is_asked_too_much_is_asked_about_as_much_as_it_can_do(
     assert sum(shop.took) / len(shop.took) <= 0.15, "twice the usual, and what it takes to learn that"
 
 
-def test_without_it_all_places_are_taken() -> None:
-    shop = Context(16, 0.05, rate=512.0, adaptive=None)
-    shop.run(10.0)
-    assert median(shop.at_work) >= 46
-    assert median(shop.took) > 0.1
+def test_without_it_all_places_are_taken_and_all_wait() -> None:
+    without = Context(16, 0.05, rate=512.0, adaptive=None)
+    shop = Context(16, 0.05, rate=512.0)
+    for each in (without, shop):
+        each.run(5.0)
+        each.run(10.0)
+    assert median(without.at_work) >= 40
+    assert median(without.took) >= 1.25 * median(shop.took)
 
 
 @pytest.mark.parametrize("seed", range(2))
