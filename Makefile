@@ -37,7 +37,7 @@ test-browser: $(VENV)/.dev browsers ## pytest in Chromium and Firefox
 test-lowest: constraints.txt pyproject.toml ## the unit tests on the oldest dependencies that pyproject.toml admits
 	@$(PYTHON) tests/lowest.py
 
-bench: $(VENV)/.demo ## this gateway beside nginx SSI and Varnish ESI (JSON=… keeps the figures)
+bench: $(VENV)/.demo ## this gateway beside nginx SSI and Varnish ESI, two workers beside one (JSON=… keeps the figures)
 	@$(BIN)/python -m tests.bench.run $(if $(JSON),--json $(JSON))
 
 fuzz: $(VENV)/.dev ## make up inputs for what reads others' bytes (FUZZ=… of them for each; what is found goes into tests/corpus)

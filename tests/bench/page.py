@@ -45,3 +45,9 @@ def esi(mode: str) -> bytes:
 
 def slots(mode: str, *, core: bool) -> bytes:
     return shell(lambda n: f'<bff-fragment name="bench/{mode}" n="{n}"{" core" if core else ""}></bff-fragment>')
+
+
+def mixed() -> bytes:
+    """Five fragments that may be kept, and one that may not."""
+    modes = ["uncached", *["stored"] * (FRAGMENTS - 1)]
+    return shell(lambda n: f'<bff-fragment name="bench/{modes[n - 1]}" as="slot-{n}" n="{n}" core></bff-fragment>')

@@ -1,8 +1,8 @@
-"""`make bench`: CPU per page of this gateway beside Debian's nginx (SSI) and Varnish (ESI), for the same page; about a minute.
+"""`make bench`: CPU per page of this gateway beside Debian's nginx (SSI) and Varnish (ESI), for the same page; about two minutes.
 
 The server has core 0, its upstream and the load have core 1. What counts is CPU per page, of the server's whole process tree, and its
 ratio to nginx within one run; cores are noisy, and differences under 1.3 are ties. Every page is looked at: `bad` counts
-those without all six fragments. `--json FILE` keeps the figures.
+those without all six fragments. At the end, two workers that share a store against one (`workers`). `--json FILE` keeps the figures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import uvloop
 
-from tests.bench import load, page, servers
+from tests.bench import load, page, servers, workers
 
 CLIENTS = {"uncached": 64, "stored": 64, "slow": 5}
 
@@ -100,16 +100,20 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.2, help="of each run (default 1.2)")
     arguments = parser.parse_args()
-    install({"nginx": "nginx", "varnishd": "varnish"})
+    install({"nginx": "nginx", "varnishd": "varnish", "redis-server": "redis-server"})
     try:
         with tempfile.TemporaryDirectory(prefix="bff-bench-") as folder, ExitStack() as stack:
             rows = compare(stack, Path(folder), rounds=arguments.rounds, seconds=arguments.seconds)
+            stack.close()
+            shared = workers.compare(stack, Path(folder), rounds=arguments.rounds, seconds=arguments.seconds)
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if arguments.json:
-        arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=2) + "\n")
-    return 1 if any(row["bad"] for row in rows) else 0
+        arguments.json.write_text(
+            json.dumps({"cores": os.cpu_count(), "rows": rows, "workers": shared}, indent=2) + "\n"
+        )
+    return 1 if any(row["bad"] for row in [*rows, *shared]) else 0
 
 
 if __name__ == "__main__":

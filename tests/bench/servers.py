@@ -68,7 +68,7 @@ sub vcl_backend_response {{ if (bereq.url ~ "^/shell/") {{ set beresp.do_esi = t
     return ["varnishd", "-F", "-j", "none", "-n", work, "-f", vcl, "-a", f"127.0.0.1:{port}", *options]
 
 
-def gateway(folder: Path, port: int, upstream: int) -> Sequence[str]:
+def gateway(folder: Path, port: int, upstream: int, settings: str = "") -> Sequence[str]:
     pages = folder / "fragments" / "bench" / "pages"
     pages.mkdir(parents=True)
     text = f"owner: bench\nupstream: http://127.0.0.1:{upstream}\n"
@@ -79,8 +79,10 @@ def gateway(folder: Path, port: int, upstream: int) -> Sequence[str]:
         for kind in ("page", "late"):
             (pages / f"{kind}-{mode}.html").write_bytes(page.slots(mode, core=kind == "page"))
             text += f"  {kind}-{mode}: {{path: /{kind}/{mode}, template: pages/{kind}-{mode}.html, deadline: 10s}}\n"
+    (pages / "mixed.html").write_bytes(page.mixed())
+    text += "  mixed: {path: /page/mixed, template: pages/mixed.html, deadline: 10s}\n"
     (pages.parent / "context.yaml").write_text(text)
-    (folder / "bff.yaml").write_text("logging: {access: false}\n")
+    (folder / "bff.yaml").write_text(f"logging: {{access: false}}\n{settings}")
     command = ["serve", "--config", str(folder / "bff.yaml"), "--fragments", str(folder / "fragments")]
     return [str(Path(sys.executable).with_name("bff")), *command, "--host", "127.0.0.1", "--port", str(port)]
 
