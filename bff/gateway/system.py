@@ -43,14 +43,16 @@ def system(gateway: Gateway) -> Starlette:
         Route("/_bff/events", own.events, methods=_METHODS),
     ]
     apart = [] if gateway.settings.admin.listen else own.operations()
-    return Starlette(routes=[*apart, *routes, Route("/_bff/{rest:path}", own.missing)])
+    routes = [*apart, *routes, Route("/_bff/{rest:path}", own.missing)]
+    return Starlette(routes=routes, exception_handlers={405: own.refused})
 
 
 def operations(gateway: Gateway) -> Starlette:
     """What operators and their machines ask for, and nothing else: the application on `admin.listen`."""
     own = _System(gateway)
     static = Route("/_bff/static/{file:path}", own.static)  # the dashboard's
-    return Starlette(routes=[*own.operations(), static, Route("/{rest:path}", own.missing)])
+    routes = [*own.operations(), static, Route("/{rest:path}", own.missing)]
+    return Starlette(routes=routes, exception_handlers={405: own.refused})
 
 
 class _System:
@@ -85,6 +87,17 @@ class _System:
 
     async def missing(self, request: Request) -> Response:
         return _response(problem(404, "There is nothing at this address.", html=accepts_html(request.scope)), request)
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """A method that a route does not take; where there is nothing, and at what settles that itself, it is no matter of methods."""
+        match request.scope["endpoint"]:
+            case self.missing:
+                return await self.missing(request)
+            case self.admin:
+                return await self.admin(request)
+        allow = [(b"allow", value.encode()) for name, value in getattr(error, "headers", {}).items() if name == "Allow"]
+        detail = f"{request.method} is not possible here."
+        return _response(problem(405, detail, html=accepts_html(request.scope), headers=allow), request)
 
     async def static(self, request: Request) -> Response:
         return _response(self._static.answer(request.path_params["file"], request.scope["headers"]), request)

@@ -122,6 +122,38 @@ async def test_the_system_routes(site: Site) -> None:
         assert (await client.get("/_bff/fragments/shop/nothing")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/_bff/fragments/shop/side", 405),
+        ("DELETE", "/_bff/tasks/x", 405),
+        ("POST", "/_bff/static/bff.js", 405),
+        ("POST", "/_bff/readyz", 405),
+        ("BREW", "/_bff/metrics", 405),
+        ("POST", "/_bff/nothing", 404),
+        ("OPTIONS", "/_bff/admin/status", 404),  # no token is configured: there is nothing
+        ("BREW", "/_bff/admin/", 404),
+    ],
+)
+async def test_errors_under_bff_are_problems_too(site: Site, method: str, path: str, status: int) -> None:
+    async with site.running() as client:
+        answer = await client.request(method, path, headers={"accept": "application/json"})
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert answer.json()["status"] == status
+        assert ("GET" in answer.headers.get("allow", "")) is (status == 405)
+        page = await client.request(method, path, headers={"accept": "text/html"})
+        assert page.status_code == status
+        if "/admin/" not in path:
+            assert page.headers["content-type"] == "text/html; charset=utf-8"
+
+
+async def test_who_asks_admin_is_settled_before_how(tmp_path: Path) -> None:
+    async with Site(tmp_path, admin="{token: a-long-token}").running() as client:
+        assert (await client.options("/_bff/admin/status")).status_code == 401
+        answer = await client.options("/_bff/admin/status", headers={"authorization": "Bearer a-long-token"})
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
 async def test_one_fragment(site: Site) -> None:
     async with site.running() as client:
         asked = asyncio.ensure_future(client.get("/_bff/fragments/shop/side"))
