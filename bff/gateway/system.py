@@ -34,7 +34,7 @@ _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 def system(gateway: Gateway) -> Starlette:
     """The application that answers `/_bff/` for a gateway; without what has a port of its own (`admin.listen`)."""
     own = _System(gateway)
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/_bff/fragments/{context}/{fragment}", own.fragment, methods=_READ),
         Route("/_bff/tasks/{id}", own.task, methods=_READ),
         Route("/_bff/tasks/{id}/result", own.result, methods=_READ),

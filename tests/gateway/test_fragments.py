@@ -107,7 +107,7 @@ async def test_what_the_gateway_fills_in_is_never_a_clients() -> None:
         {"cache-control": "max-age=60", "vary": "*"},
     ],
 )
-async def test_what_may_not_be_shared_is_not_called_public(headers: dict[str, str]) -> None:
+async def test_what_may_not_be_shared_is_not_called_public(headers: dict[str, Any]) -> None:
     world = World(fragments={"shop/card": CARD})
     request = await asked(world, CARD, "n=1")
     world.upstreams.to("/card/1").reply(b"<p>x</p>", **headers)
