@@ -52,6 +52,13 @@ class Running:
             composition.wake()
 
 
+def _placeable(plan: SlotPlan) -> bool:
+    """Whether what the browser would fetch by itself can stand in the page: JSON without a template cannot."""
+    fragment = plan.fragment
+    shown = fragment is not None and (fragment.source != "json" or fragment.template is not None)
+    return shown and plan.slot.load in ("visible", "client")
+
+
 class Composition:
     """The slots of one response. `arrived` holds those that ended since it was last taken, in that order."""
 
@@ -79,19 +86,24 @@ class Composition:
         self.blocked: Running | None = None  # the one slot that the stream waits for where it stands
         self.gone = False
         self.over = False
+        self._ordered = False
         self._awake: asyncio.Future[None] | None = None
         self._embedded = 0
         self._keys: set[str] | None = None
 
     def begin(self, *, ordered: bool = False, only: Callable[[SlotPlan], bool] | None = None) -> None:
-        """Start every slot (or those that `only` names); what the store holds has ended when this returns."""
+        """Start every slot (or those that `only` names); what the store holds has ended when this returns.
+
+        `ordered`: nothing is left to the browser that could be in place.
+        """
         planned = self.planned
+        self._ordered = ordered
         for plan, call, decided in zip(planned.plan.slots, planned.calls, planned.decided, strict=True):
             running = Running(self, plan, call, self.began)
             self.slots.append(running)
             if only is not None and not only(plan):
                 running.result = omitted(Reason.OFF)
-            elif ordered and plan.slot.load == "visible" and decided is LEFT_TO_BROWSER:
+            elif ordered and decided is LEFT_TO_BROWSER and _placeable(plan):
                 self._start(running, None)
             else:
                 self._start(running, decided)
@@ -106,7 +118,8 @@ class Composition:
             if running.plan.fragment is not None:
                 self._telemetry.slot(running.plan.fragment.name, running.result)
             return
-        self._awaits(running, self._resolver.start(running.call, self.visit, running.end))
+        call = replace(running.call, client=False) if self._ordered else running.call
+        self._awaits(running, self._resolver.start(call, self.visit, running.end))
 
     def _awaits(self, running: Running, answer: Result | Wait) -> None:
         if isinstance(answer, Wait):

@@ -129,6 +129,33 @@ async def test_when_and_load_decide_without_a_fetch() -> None:
     assert reasons == [None, Reason.WHEN, None]
 
 
+async def test_nothing_is_left_to_the_browser_in_order_that_could_be_in_place() -> None:
+    shell = document(
+        slot(1, "shop/a", load="client"), slot(2, "shop/j", load="client"), slot(3, "shop/a", load="click")
+    )
+    world = World(page(shell), fragments={**BOTH, "shop/j": fragment("shop/j", source="json")})
+    composition = world.compose()
+    composition.begin(ordered=True)
+    reasons = [r.result.reason if r.result else None for r in composition.slots]
+    assert reasons == [None, Reason.LOAD, Reason.LOAD]
+
+
+@pytest.mark.parametrize(("ordered", "outcome"), [(True, Outcome.OMITTED), (False, Outcome.PENDING)])
+async def test_what_is_late_in_order_is_not_left_to_the_browser(ordered: bool, outcome: Outcome) -> None:
+    outer = fragment("shop/outer", embeds=("shop/a",))
+    shell = document(slot(1, "shop/a"), slot(2, "shop/outer"))
+    world = World(page(shell), fragments={"shop/outer": outer, **BOTH})
+    composition = world.compose()
+    composition.begin(ordered=ordered)
+    writer = HtmlWriter(composition, nonce="N", suffix="x", ordered=ordered)
+    writer.advance()
+    world.upstreams.to("/outer").reply(b'<p>o</p><bff-fragment name="shop/a"></bff-fragment>')
+    writer.advance()
+    composition.expire()
+    ended = [r.result.outcome if r.result else None for r in composition.slots]
+    assert ended == [outcome, Outcome.FRESH, outcome]
+
+
 def nested(world: World) -> tuple[Composition, HtmlWriter]:
     composition = world.compose()
     composition.begin()
