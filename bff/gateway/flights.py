@@ -9,55 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
 from bff.gateway.archive import Archive
 from bff.gateway.keeping import Keeping, shown, tags
 from bff.gateway.proxied import Brought, Came, Job, Landed
 from bff.gateway.spool import Spool
-from bff.model import (
-    UNTIMED,
-    Clock,
-    Failure,
-    Fragment,
-    Headers,
-    Reason,
-    Reply,
-    Telemetry,
-    Timeout,
-    Upstream,
-)
+from bff.gateway.trying import GIVEN_UP, Try, Trying
+from bff.model import Clock, Failure, Headers, Reason
 from bff.rules import forwarding, revalidation
 from bff.rules.caching import Fields, fields, text
 from bff.rules.forwarding import Lines
 from bff.rules.stored import Stored
 from bff.store.answers import Answers, Kept
-from bff.upstream.permits import Permit
-from bff.upstream.stream import Body, Head, Stream, Torn
+from bff.upstream.stream import Head, Stream, Torn
 
 SOLO: Final = 10.0
 """Seconds for which nobody waits for another's exchange after an answer that could not be shared (Varnish's hit-for-miss)."""
 SOLO_KEYS: Final = 4096
 PAUSE: Final = (0.02, 0.2)
 """Seconds between looks for what another process is fetching: the first, and the longest."""
-_GIVEN_UP: Final = Failure(Reason.TORN, "reset", "it was given up")
 _ASTRAY: Final = Failure(Reason.REFUSED, "refused", "the context leads to where it may not")
-
-
-class Start(Protocol):
-    """Starts streamed exchanges (`upstream.stream.Streams`)."""
-
-    def __call__(
-        self,
-        upstream: Upstream,
-        method: str,
-        target: str,
-        lines: Headers,
-        *,
-        body: Body | None,
-        timeout: Timeout,
-        limit: int,
-    ) -> Stream: ...
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -70,32 +42,36 @@ class Flight:
     landed: asyncio.Future[Landed]
     began: float
     shared: bool
-    permit: Permit | None = None  # once leave to ask was given, or not
-    stream: Stream | None = None  # once it is asked for
+    tried: Try | None = None  # once leave to ask was given, or not
     hint: Callable[[int, Headers], None] | None = None  # is told of answers that are not the last
-    label: str = ""  # how its exchange ended, for the numbers
     leased: bool = False  # no other process asks meanwhile
     closing: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
+    @property
+    def stream(self) -> Stream | None:
+        """Once it is asked for, and as long as that goes on."""
+        return self.tried.stream if self.tried is not None else None
+
 
 class Flights:
-    """All of them, of one gateway. `task_url(job, stated)`: where a 202's task is asked for, None where it may not be."""
+    """All of them, of one gateway. `task_url(job, stated)`: where a 202's task is asked for, None where it may not be.
+
+    `calm`: whether a route's breaker is closed, so that there is something to wait for.
+    """
 
     def __init__(
         self,
         *,
-        start: Start,
-        permit: Callable[[str, Fragment], Permit],
+        trying: Trying,
+        calm: Callable[[str], bool],
         keeping: Keeping,
-        telemetry: Telemetry,
         task_url: Callable[[Job, str], str | None],
         clock: Clock,
     ) -> None:
-        self._start = start
-        self._permit = permit
+        self._trying = trying
+        self._calm = calm
         self._keeping = keeping
-        self._telemetry = telemetry
         self._task_url = task_url
         self._clock = clock
         self._shared: dict[str, Flight] = {}
@@ -108,9 +84,9 @@ class Flights:
         """The exchange under way whose answer a request of this key may turn out to share."""
         return self._shared.get(key)
 
-    def alone(self, key: str) -> bool:
-        """Whether the last answer to this could not be shared, so that waiting for another one is in vain."""
-        return self._solo.get(key, 0.0) > self._clock()
+    def alone(self, job: Job) -> bool:
+        """Whether waiting for another's answer is in vain: the last one could not be shared, or a breaker is not closed."""
+        return self._solo.get(job.key, 0.0) > self._clock() or not self._calm(job.route.name)
 
     def start(self, job: Job, asked: tuple[Kept, ...] = (), *, shared: bool = False) -> Flight:
         """Ask the context. `asked`: whether these still hold; `shared`: others may join."""
@@ -157,37 +133,15 @@ class Flights:
 
     # --- one exchange -------------------------------------------------------------------------------------------------
 
-    def _open(self, flight: Flight) -> None:
+    def _open(self, flight: Flight) -> Try:
         """Ask, where that is allowed now."""
-        job = flight.job
-        fragment, policy = job.route.fragment, job.policy
-        if flight.permit is None:
-            flight.permit = self._permit(job.route.name, fragment)
-        if flight.permit.refusal is not None:
-            return
-        asked = [kept.stored for kept in flight.asked]
-        flight.stream = stream = self._start(
-            fragment.upstream,
-            job.method,
-            job.target,
+        job, asked = flight.job, [kept.stored for kept in flight.asked]
+        flight.tried = tried = self._trying.begin(
+            job,
             revalidation.conditional(job.lines, asked) if asked else job.lines,
-            body=job.body,
-            timeout=policy.timeout,
-            limit=flight.permit.begin(policy.concurrency),
+            lambda status, headers: flight.hint(status, headers) if flight.hint is not None else None,
         )
-        stream.hinted = lambda status, headers: flight.hint(status, headers) if flight.hint is not None else None
-        self._telemetry.inflight(fragment.context, 1)
-
-    def _shut(self, flight: Flight) -> None:
-        """Whatever it asked is over."""
-        stream, fragment = flight.stream, flight.job.route.fragment
-        if stream is not None:
-            flight.stream = None
-            stream.hinted = None
-            stream.cancel()
-            self._telemetry.inflight(fragment.context, -1)
-            if flight.label:
-                self._telemetry.upstream(fragment, flight.label, stream.seconds)
+        return tried
 
     async def _fly(self, flight: Flight) -> None:
         archive = self._keeping.archive
@@ -197,17 +151,17 @@ class Flights:
                 flight.landed.set_result(Brought())
                 self._end(flight, None)
                 return
-        if flight.permit is None:
+        tried = flight.tried
+        if tried is None:
             flight.began = self._clock()  # what was changed while it looked elsewhere is no longer to come
-            self._open(flight)
-        self._end(flight, await self._exchange(flight))
+            tried = self._open(flight)
+        self._end(flight, await self._exchange(flight, tried))
 
     def _over(self, flight: Flight) -> None:
         """Its task has ended, or was cancelled, perhaps before it began: all that it held is given back."""
-        self._shut(flight)
-        if flight.permit is not None:
-            flight.permit.leave()
-        self._end(flight, _GIVEN_UP)
+        if flight.tried is not None:
+            self._trying.leave(flight.tried)
+        self._end(flight, GIVEN_UP)
         if flight.leased and self._keeping.archive is not None:
             self._keeping.archive.release(flight.job.key)
 
@@ -224,33 +178,18 @@ class Flights:
                     return True
                 archive.release(job.key)
                 return False
-            if self._clock() >= until:
+            if self._clock() >= until or not self._calm(job.route.name):
                 return True
             await asyncio.sleep(pause)
             pause = min(pause * 2, PAUSE[1])
         return False
 
-    async def _head(self, flight: Flight) -> Head | Failure:
-        """How the context answers, if need be to a second try: a GET is sent again where its failure may pass."""
-        permit = flight.permit
-        while permit is not None and permit.refusal is None and flight.stream is not None:
-            head = await flight.stream.head()
-            flight.label = str(head.status)
-            timing = UNTIMED if flight.job.body is not None else flight.stream.timing  # whoever sends it may be slow
-            end = head if isinstance(head, Failure) else Reply(head.status, list(head.headers), b"", timing)
-            permit.answered(end)
-            pause = permit.again(end) if flight.job.method == "GET" and flight.job.body is None else None
-            if pause is None:
-                return head
-            self._shut(flight)
-            await asyncio.sleep(pause)
-            self._open(flight)
-        return _GIVEN_UP if permit is None or permit.refusal is None else permit.refusal
-
-    async def _exchange(self, flight: Flight) -> Failure | None:
+    async def _exchange(self, flight: Flight, tried: Try) -> Failure | None:
         """Pass on what is said; why it did not end well."""
         try:
-            head = await self._head(flight)
+            head = await self._trying.head(tried)
+            if flight.spool.readers > 1:
+                tried.permit.waited(flight.spool.readers - 1)
             if isinstance(head, Failure):
                 self._keeping.failed(flight.job)
                 return head
@@ -261,16 +200,11 @@ class Flights:
                 self._unread(flight)
             await self._pump(flight)
         except Torn as torn:
-            flight.label = torn.failure.status
-            self._ended(flight, torn.failure)
+            tried.label = torn.failure.status
+            tried.permit.ended(torn.failure)
             return torn.failure
-        self._ended(flight, None)
+        tried.permit.ended(None)
         return None
-
-    @staticmethod
-    def _ended(flight: Flight, failure: Failure | None) -> None:
-        if flight.permit is not None:
-            flight.permit.ended(failure)
 
     async def _pump(self, flight: Flight) -> None:
         spool, stream = flight.spool, flight.stream

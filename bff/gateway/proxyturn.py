@@ -157,7 +157,7 @@ class Turn:
         """Whether this request may have an answer that another one asked for."""
         job, said = self._job, reuse.asked(self._job.request)
         plain = job.method == "GET" and _CONDITIONS.isdisjoint(job.request)
-        return plain and not (said.no_cache or said.no_store) and not self._flights.alone(job.key)
+        return plain and not (said.no_cache or said.no_store) and not self._flights.alone(job)
 
     async def _joined(self, flight: Flight, decision: Reuse) -> bool:
         """Wait for what another request's answer is; whether it is this one's too. A failure is."""

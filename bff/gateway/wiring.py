@@ -26,6 +26,7 @@ from bff.gateway.proxied import Job
 from bff.gateway.proxy import Proxy
 from bff.gateway.proxyturn import Ground
 from bff.gateway.tasks import Tasks, task_location
+from bff.gateway.trying import Trying
 from bff.markup.check import Checker
 from bff.model import Fetch, Fragment, Purge
 from bff.page.hoist import Hoisted
@@ -41,7 +42,6 @@ from bff.store.tier import Tier
 from bff.timer import Timer
 from bff.upstream.client import Client
 from bff.upstream.guarded import Guarded
-from bff.upstream.permits import Permit
 from bff.upstream.sources import known
 from bff.upstream.sources.content import Kit
 from bff.upstream.stream import Streams
@@ -126,9 +126,7 @@ def wire(gateway: Gateway) -> Running:
         pages=pages,
         posts=posts,
         tasks=_tasks(gateway, underway, fetch, client, pages),
-        proxy=_proxy(
-            gateway, client=client, permit=fetch.permit, store=store, tier=tier, underway=underway, purge=purge
-        ),
+        proxy=_proxy(gateway, client=client, fetch=fetch, store=store, tier=tier, underway=underway, purge=purge),
         assets=shelf(gateway, fetch),
         changes=changes,
         invalidation=invalidation,
@@ -162,7 +160,7 @@ def _proxy(
     gateway: Gateway,
     *,
     client: Client,
-    permit: Callable[[str, Fragment], Permit],
+    fetch: Guarded,
     store: MemoryStore,
     tier: Tier | None,
     underway: Underway,
@@ -178,9 +176,8 @@ def _proxy(
         upstream = route.fragment.upstream
         return task_location(underway, route.name, upstream, stated=stated, asked=job.target, principal=principal)
 
-    flights = Flights(
-        start=Streams(client), permit=permit, keeping=keeping, telemetry=telemetry, task_url=task_url, clock=clock
-    )
+    trying = Trying(start=Streams(client), permit=fetch.permit, telemetry=telemetry)
+    flights = Flights(trying=trying, calm=fetch.calm, keeping=keeping, task_url=task_url, clock=clock)
     ground = Ground(
         flights=flights, keeping=keeping, telemetry=telemetry, cors=gateway.cors, clock=clock, random=random
     )

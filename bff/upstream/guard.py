@@ -5,9 +5,10 @@ Owns what is learnt from each end of an exchange. Decisions are `rules.limits`; 
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final, Protocol
 
-from bff.model import Breaker, Failure, Fragment, Policy, Reply
+from bff.model import Breaker, Failure, Fragment, Policy, Reason, Reply
 from bff.rules.limits import again
 from bff.rules.limits.again import FINE, UNKNOWN, Latencies, Verdict
 from bff.rules.limits.breaker import CLOSED, Circuit, State
@@ -68,6 +69,11 @@ class Guard:
         may = self.circuit.probe(now)
         self._tell()
         return may
+
+    def refusal(self, now: float) -> Failure:
+        """What is said while its breaker is not closed."""
+        pause = max(1, ceil(self.circuit.left(now)))
+        return Failure(Reason.BREAKER, "refused", f"the breaker is open ({self.circuit.why})", retry_after=pause)
 
     def learn(self, verdict: Verdict, rules: Breaker, now: float, *, probe: bool) -> None:
         """What the end of an exchange says."""

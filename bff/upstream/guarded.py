@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from math import ceil
 from random import random
 from typing import NamedTuple
 
@@ -87,7 +86,7 @@ class Guarded:
         if guard.circuit.state is not CLOSED:
             probe = guard.probe(now)
             if not probe:
-                return Refusal(self._loop, done, _open(guard, now))
+                return Refusal(self._loop, done, guard.refusal(now))
         elif optional and now < guard.shared.throttle.until and guard.shared.throttle.spares(now, self.chance()):
             self.counts.shed("throttle")
             return Refusal(self._loop, done, _spared(guard))
@@ -126,7 +125,7 @@ class Guarded:
             guard.adopt(fragment)
         now = self.now()
         probe = guard.circuit.state is not CLOSED and guard.probe(now)
-        refusal = None if probe or guard.circuit.state is CLOSED else _open(guard, now)
+        refusal = None if probe or guard.circuit.state is CLOSED else guard.refusal(now)
         if refusal is None:
             guard.shared.retries.asked(now)
         policy = fragment.policy
@@ -177,12 +176,6 @@ class Guarded:
             shared = self._shared[fragment.context] = Shared()
         guard = self._guards[name] = Guard(name, fragment, shared, self.counts)
         return guard
-
-
-def _open(guard: Guard, now: float) -> Failure:
-    circuit = guard.circuit
-    pause = max(1, ceil(circuit.left(now)))
-    return Failure(Reason.BREAKER, "refused", f"the breaker is open ({circuit.why})", retry_after=pause)
 
 
 def _spared(guard: Guard) -> Failure:

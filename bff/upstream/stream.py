@@ -73,8 +73,12 @@ class Streams:
         body: Body | None,
         timeout: Timeout,
         limit: int,
+        optional: bool = False,
     ) -> Stream:
-        """Start one; Host and framing are added. `limit`: exchanges under way per upstream; it may wait for its place."""
+        """Start one; Host and framing are added. `limit`: exchanges under way per upstream; it may wait for its place.
+
+        An `optional` one never waits, and leaves the last quarter to others.
+        """
         client, ask = self._client, Ask(upstream, method, target, b"", once=body is not None)
         origin, now = client.origin(upstream), client.loop.time()
         wrong = client.closed
@@ -86,7 +90,7 @@ class Streams:
         if wrong:
             stream.refuse(Reason.REFUSED, wrong)
             return stream
-        found = origin.pool.admit(stream, limit, now, origin.within(ask), optional=False)
+        found = origin.pool.admit(stream, limit, now, origin.within(ask), optional=optional)
         if found is OPEN:
             stream.open(now)
         elif found is WAIT:
@@ -150,6 +154,11 @@ class Stream(Exchange):
         self._room: asyncio.Future[None] | None = None  # of whoever writes
 
     # --- what its owner does
+
+    @property
+    def answer(self) -> asyncio.Future[Head | Failure]:
+        """What `head` gives; to be waited for beside others, by whoever does not cancel it."""
+        return self._answer
 
     async def head(self) -> Head | Failure:
         """The head of the final answer, or why there is none."""
