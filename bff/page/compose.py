@@ -103,13 +103,13 @@ class Composition:
             self.slots.append(running)
             if only is not None and not only(plan):
                 running.result = omitted(Reason.OFF)
-            elif ordered and decided is LEFT_TO_BROWSER and _placeable(plan):
-                self._start(running, None)
             else:
                 self._start(running, decided)
 
     def _start(self, running: Running, decided: Result | None) -> None:
         fragment = running.plan.fragment
+        if self._ordered and decided is LEFT_TO_BROWSER and _placeable(running.plan):
+            decided = None
         if decided is LEFT_TO_BROWSER and fragment is not None and fragment.starts_task and running.call is not None:
             self._awaits(running, self._resolver.underway(running.call, self.visit, decided, running.end))
             return

@@ -149,11 +149,12 @@ async def test_what_is_late_in_order_is_not_left_to_the_browser(ordered: bool, o
     composition.begin(ordered=ordered)
     writer = HtmlWriter(composition, nonce="N", suffix="x", ordered=ordered)
     writer.advance()
-    world.upstreams.to("/outer").reply(b'<p>o</p><bff-fragment name="shop/a"></bff-fragment>')
+    inner = b'<bff-fragment name="shop/a" load="client"></bff-fragment>'
+    world.upstreams.to("/outer").reply(b'<p>o</p><bff-fragment name="shop/a"></bff-fragment>' + inner)
     writer.advance()
     composition.expire()
     ended = [r.result.outcome if r.result else None for r in composition.slots]
-    assert ended == [outcome, Outcome.FRESH, outcome]
+    assert ended == [outcome, Outcome.FRESH, outcome, outcome]
 
 
 def nested(world: World) -> tuple[Composition, HtmlWriter]:
