@@ -32,9 +32,12 @@ _INTERESTING: Final = frozenset(
 )
 _WHOLE: Final = frozenset((b"hx-request", b"turbo-frame", b"x-up-target", b"x-turbo-request-id"))  # decisions/0015
 _CRAWLER: Final = re.compile(
-    rb"bot\b|bot/|crawl|spider|slurp|facebookexternalhit|embedly|quora link preview|pinterest|whatsapp|telegram|lynx|w3m|links \(|elinks",
+    rb"bot\b|bot/|crawl|spider|slurp|facebookexternalhit|facebookcatalog|meta-external|embedly|quora link preview|pinterest|whatsapp|telegram"
+    rb"|google-inspectiontool|googleother|mediapartners-google|feedfetcher|apis-google|bingpreview|ia_archiver|heritrix|chatgpt-user"
+    rb"|perplexity-user|claude-user|skypeuripreview|iframely|cardyb|mastodon/|vkshare|qwantify|yeti/|w3c_validator|lynx|w3m|links \(|elinks",
     re.IGNORECASE,
 )
+"""As their operators document them: search engines, archives, link previews, assistants that fetch for somebody, text browsers."""
 _LONGEST: Final = 512
 """Bytes of a header that are read, and remembered: of longer ones by the thousand, anybody could fill the memory."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")

@@ -47,6 +47,16 @@ def test_what_must_stand_in_order() -> None:
 
 def test_crawlers_and_text_browsers() -> None:
     assert all(map(crawler, [b"bingbot/2.0", b"Lynx/2.9", b"w3m/0.5", b"facebookexternalhit/1.1"]))
+    others = (
+        "Google-InspectionTool/1.0;",
+        "Mediapartners-Google",
+        "meta-externalagent/1.1",
+        "Mozilla/5.0 (compatible; Yeti/1.1;",
+    )
+    assert all(crawler(each.encode()) for each in others)
+    firefox = b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+    phone = b"Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0 Mobile Safari/537.36 GoogleApp/16"
+    assert not any(map(crawler, [firefox, phone]))
 
 
 def test_ids_are_fresh_unless_a_trusted_proxy_brings_them() -> None:
