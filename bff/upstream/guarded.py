@@ -91,7 +91,9 @@ class Guarded:
             self.counts.shed("throttle")
             return Refusal(self._loop, done, _spared(guard))
         guard.shared.retries.asked(now)
-        home: Home = self if policy.adaptive == "off" else self._pace(fragment.context, policy.concurrency)
+        home: Home = self
+        if policy.adaptive == "on":
+            home = self._paces.get(fragment.context) or self._pace(fragment.context, policy.concurrency)
         tries = Tries(
             home, guard, ask, policy, now, timeout=timeout, max_body=max_body, limit=limit, optional=optional, done=done
         )

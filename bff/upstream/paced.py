@@ -54,31 +54,28 @@ class Pace:
 
 
 class Paced:
-    """One of its exchanges. `_done` is None once it has ended."""
+    """One of its exchanges. `exchange`: what is under way, as long as it is."""
 
     __slots__ = ("_ask", "_done", "_pace", "_round", "exchange")
 
-    exchange: Exchange  # what is under way, from the moment it is
-
     def __init__(self, pace: Pace, ask: Ask, number: int, done: Callable[[Reply | Failure], None]) -> None:
+        self.exchange: Exchange | None = None
         self._pace = pace
         self._ask = ask
         self._round = number
-        self._done: Callable[[Reply | Failure], None] | None = done
+        self._done = done
 
     def cancel(self) -> None:
-        if self._done is not None:
-            self._done = None
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
             self._pace.adaptive.leave()
-            self.exchange.cancel()
+            exchange.cancel()
 
     def landed(self, answer: Reply | Failure) -> None:
-        done, fragment, pace = self._done, self._ask.fragment, self._pace
-        if done is None or fragment is None:
-            return  # never: one that was cancelled is not told, and one of nobody's does not come here
-        self._done = None
-        adaptive, timing = pace.adaptive, answer.timing
+        self.exchange = None
+        pace, timing, fragment = self._pace, answer.timing, self._ask.fragment
+        adaptive, name = pace.adaptive, fragment.name if fragment is not None else ""
         adaptive.under -= 1
-        seconds = timing.total - timing.connected
-        adaptive.learn(fragment.name, again.verdict(answer), seconds, self._round, pace.now())
-        done(answer)
+        if adaptive.learn(name, again.verdict(answer), timing.total - timing.connected, self._round):
+            adaptive.judge(pace.now())
+        self._done(answer)

@@ -85,7 +85,8 @@ class Permit:
         if self._adaptive is not None:
             self._stop()
             seconds = answer.timing.total - answer.timing.connected
-            self._adaptive.learn(self._guard.name, verdict, seconds, self._round, self._now())
+            if self._adaptive.learn(self._guard.name, verdict, seconds, self._round):
+                self._adaptive.judge(self._now())
         if self._probe or verdict is not FINE:
             self._learn(verdict)
         else:

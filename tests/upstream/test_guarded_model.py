@@ -21,9 +21,10 @@ LAYER = {
     "breaker.min_requests": "6",
     "breaker.consecutive": "3",
     "breaker.open": "1s",
+    "adaptive": "on",
 }
 MANY = fragment("shop/many", layer=LAYER)
-ONCE = fragment("shop/plain", layer={"retry.extra": "0", "breaker.open": "1s"})
+ONCE = fragment("shop/plain", layer={"retry.extra": "0", "breaker.open": "1s", "adaptive": "on"})
 
 
 @dataclass(eq=False)
@@ -105,6 +106,11 @@ class Traffic(RuleBasedStateMachine):
     def nothing_is_left_of_what_has_ended(self) -> None:
         over = {asked.target for asked in self.asked if asked.cancelled or asked.ended.answers}
         assert not [flown for flown in self.guards.open if flown.ask.target in over]
+
+    @invariant()
+    def what_is_under_way_is_counted(self) -> None:
+        for live in self.guards.guarded.states():
+            assert live.under == len(self.guards.open)
 
     @invariant()
     def what_is_sent_may_be(self) -> None:

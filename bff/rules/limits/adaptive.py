@@ -96,42 +96,44 @@ class Adaptive:
         """One is over, whatever became of it."""
         self.under -= 1
 
-    def learn(self, name: str, verdict: Verdict, seconds: float, of: int, now: float) -> None:
-        """How one ended that began in round `of`; `name`: of its fragment or route, `seconds`: at the context, 0: not known."""
+    def learn(self, name: str, verdict: Verdict, seconds: float, of: int) -> bool:
+        """How one ended that began in round `of`; whether there are answers enough for `judge`.
+
+        `name`: of its fragment or route; `seconds`: at the context, 0 where that is not known.
+        """
         if of < self._since:
-            return
+            return False
         if verdict is FINE:
             if seconds > 0.0:
-                usual = self._usual.get(name)
-                if usual is None or usual.answers < FEWEST:
-                    self._unknown += 1
-                else:
-                    expected = usual.seconds
-                    if seconds > CLIP * expected:  # noqa: PLR1730 - hot
-                        seconds = CLIP * expected
-                    self._took += seconds
-                    self._expected += expected
-                if self._peak <= FLOOR or self.limit <= FLOOR:
-                    self._become(name, seconds)
+                self._time(name, seconds)
         elif verdict is Verdict.REJECTED:
             self._rejected += 1
         elif verdict is not Verdict.FAILED:
-            return
+            return False
         self._answers = answers = self._answers + 1
-        if answers >= FEWEST and now >= self._due and answers * 2 >= self.limit:
-            self._judge(now)
+        return answers >= FEWEST and answers * 2 >= self.limit
 
-    def _become(self, name: str, seconds: float) -> None:
-        """Learn what is usual: so little has been under way in this round that hardly anything waited for anything else."""
+    def _time(self, name: str, seconds: float) -> None:
         usual = self._usual.get(name)
         if usual is None:
             usual = self._usual[name] = Usual()
-        if usual.answers < WEIGHT:
-            usual.answers += 1
-        usual.seconds += (seconds - usual.seconds) / usual.answers
+        expected, answers = usual.seconds, usual.answers
+        if answers < FEWEST:
+            self._unknown += 1
+        else:
+            if seconds > CLIP * expected:  # noqa: PLR1730 - hot
+                seconds = CLIP * expected
+            self._took += seconds
+            self._expected += expected
+        if self._peak <= FLOOR or self.limit <= FLOOR:  # so few that hardly any waited for another
+            if answers < WEIGHT:
+                usual.answers = answers = answers + 1
+            usual.seconds = expected + (seconds - expected) / answers
 
-    def _judge(self, now: float) -> None:
-        """Set the limit by what this round was like, and begin the next."""
+    def judge(self, now: float) -> None:
+        """Set the limit by what this round was like, if it was long enough, and begin the next."""
+        if now < self._due:
+            return
         self.round += 1
         self._most = self._seen or self._most
         self.limit = max(min(self.limit, self._most), FLOOR)

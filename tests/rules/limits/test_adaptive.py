@@ -23,6 +23,12 @@ from bff.upstream.pool import Pool
 # --- its rules --------------------------------------------------------------------------------------------------------
 
 
+def learn(adaptive: Adaptive, name: str, verdict: Verdict, seconds: float, of: int, now: float) -> None:
+    """As whoever has an answer does."""
+    if adaptive.learn(name, verdict, seconds, of):
+        adaptive.judge(now)
+
+
 class Rounds:
     """Rounds of one fragment's exchanges, each of which begins and ends within its round."""
 
@@ -48,7 +54,7 @@ class Rounds:
                 if adaptive.round == number:
                     told = Verdict.REJECTED if ended % 10 < rejected else verdict
                     when = self.now - 1e-6 * (each < at_once - 1)  # all of these belong to the round
-                    adaptive.learn(name, told, seconds, number, when)
+                    learn(adaptive, name, told, seconds, number, when)
         return adaptive.limit
 
     def settle(self) -> None:
@@ -120,7 +126,7 @@ def test_what_never_left_and_what_is_away_say_nothing() -> None:
     for verdict in [UNKNOWN, Verdict.CONNECT] * 100:
         adaptive.begin(64, optional=True)
         adaptive.leave()
-        adaptive.learn("shop/card", verdict, 0.1, 0, 1.0)
+        learn(adaptive, "shop/card", verdict, 0.1, 0, 1.0)
     assert (adaptive.round, adaptive.under) == (0, 0)
 
 
@@ -130,16 +136,16 @@ def test_what_began_before_the_limit_fell_does_not_let_it_fall_again() -> None:
     before = rounds.adaptive.round
     assert rounds.run(0.4) == 32
     for _ in range(100):
-        rounds.adaptive.learn("shop/card", FINE, 0.4, before, rounds.now + 1.0)
+        learn(rounds.adaptive, "shop/card", FINE, 0.4, before, rounds.now + 1.0)
     assert rounds.adaptive.limit == 32
 
 
 def test_a_round_is_no_shorter_than_a_tenth_of_a_second_and_ten_answers() -> None:
     adaptive = Adaptive(FLOOR)
     for number in range(FEWEST + 20):
-        adaptive.learn("shop/card", FINE, 0.1, 0, 0.0)
+        learn(adaptive, "shop/card", FINE, 0.1, 0, 0.0)
         assert adaptive.round == (number >= FEWEST - 1), "one at once; the next begins now"
-    adaptive.learn("shop/card", FINE, 0.1, 0, SHORTEST)
+    learn(adaptive, "shop/card", FINE, 0.1, 0, SHORTEST)
     assert adaptive.round == 2
 
 
@@ -149,7 +155,7 @@ def test_one_answer_counts_for_so_much_at_most() -> None:
     adaptive = rounds.adaptive
     for each in range(32):
         adaptive.begin(64, optional=False)
-        adaptive.learn("shop/card", FINE, 30.0 if each % 8 == 0 else 0.1, adaptive.round, rounds.now + 1.0)
+        learn(adaptive, "shop/card", FINE, 30.0 if each % 8 == 0 else 0.1, adaptive.round, rounds.now + 1.0)
     assert adaptive.limit == 64
 
 
@@ -205,9 +211,9 @@ def test_a_round_in_which_nothing_begins_keeps_what_is_registered() -> None:
     for _ in range(64):
         adaptive.begin(64, optional=False)
     for _ in range(64):
-        adaptive.learn("shop/card", FINE, 0.1, adaptive.round, rounds.now + 1.0)
+        learn(adaptive, "shop/card", FINE, 0.1, adaptive.round, rounds.now + 1.0)
     for _ in range(64):
-        adaptive.learn("shop/card", FINE, 0.1, adaptive.round, rounds.now + 2.0)
+        learn(adaptive, "shop/card", FINE, 0.1, adaptive.round, rounds.now + 2.0)
     assert adaptive.limit == 64
 
 
@@ -294,7 +300,7 @@ class Traffic(RuleBasedStateMachine):
             self.asked.remove(own)
             self.adaptive.leave()
             self.release()
-            self.adaptive.learn("shop/card", verdict, seconds, own.round, self.now)
+            learn(self.adaptive, "shop/card", verdict, seconds, own.round, self.now)
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data())
@@ -460,7 +466,7 @@ class Context:
         self.refused += verdict is UNKNOWN
         if self.adaptive is not None:
             self.adaptive.leave()
-            self.adaptive.learn(one.name, verdict, self.now - one.sent, one.round, self.now)
+            learn(self.adaptive, one.name, verdict, self.now - one.sent, one.round, self.now)
 
 
 def p95(values: list[int]) -> int:
