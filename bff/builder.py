@@ -1,7 +1,6 @@
-"""One context's folder, compiled: its registration, shells, templates and fallbacks become the values of `model`.
+"""One manifest, compiled: the registration, its shells, templates and fallbacks become the values of `model`.
 
-Reads that folder (and the layouts it extends); judges only what the context says about itself. What it asks of others is
-judged by `link`, when all are there.
+Reads the context's folder (and the layouts it extends); what it comes across on the way are findings.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from bff.allow import refused
 from bff.config import compile as texts
 from bff.config import spec as specs
-from bff.config.manifest import Manifest, not_yet_active, read_context
+from bff.config.manifest import Manifest
 from bff.config.options import Settings
 from bff.config.origins import Source
 from bff.config.render import compile_template
@@ -24,8 +22,8 @@ from bff.config.templates import shell_source
 from bff.config.yaml import Loc
 from bff.errors import Finding, TemplateFailed
 from bff.events import payload
-from bff.link import Built, Place, Template, own
-from bff.markup.shell import compile_shell
+from bff.link import Built, Place, Template
+from bff.markup.shell import read_shell
 from bff.model import (
     Assets,
     Back,
@@ -49,26 +47,8 @@ _FORM: Final = re.compile(rb"<form[\s>]", re.IGNORECASE)
 _USES_OTHERS: Final = re.compile(rb"\{%-?\s*(?:include|import|from|extends)\b")
 
 
-def build(
-    folder: Path, *, settings: Settings, env: Mapping[str, str], last: Built | None = None
-) -> tuple[Built | None, list[Finding]]:
-    """The context in `folder`, or None where there is an error, and all findings. Never raises for what is in the files.
-
-    `last`: its last good version, whose shells stay where the layout that they extend is gone.
-    """
-    manifest, findings = read_context(folder, env=env, identity_header=settings.identity.header.name)
-    if manifest is None:
-        return None, findings
-    builder = _Builder(manifest=manifest, settings=settings, last=last, findings=findings)
-    built = builder.build()
-    claimed = refused(manifest, settings.allow.get(manifest.name))
-    findings = [*builder.findings, *claimed, *own(built.context, built.places), *not_yet_active(manifest)]
-    broken = any(finding.severity == "error" for finding in findings)
-    return (None if broken else built), sorted({*findings})  # a template of two fragments is told of once
-
-
 @dataclass(slots=True, kw_only=True)
-class _Builder:
+class Builder:
     """Compiles one manifest; what it comes across on the way is in `findings`."""
 
     manifest: Manifest
@@ -88,11 +68,11 @@ class _Builder:
         layers = [("bff.yaml", self.settings.policy), ("context", spec.policy)]
         self._place(f"upstream:{name}", "upstream")
         fragments = [
-            self._fragment(short, each, upstream, forward, grant)
+            self.fragment(short, each, upstream, forward, grant)
             for short, each in spec.fragments.items()
             if upstream is not None  # else there are none: an error of the registration
         ]
-        pages = [self._page(short, each) for short, each in spec.pages.items()]
+        pages = [self.page(short, each) for short, each in spec.pages.items()]
         routes = [
             self._route(number, each, upstream, forward, grant)
             for number, each in enumerate(spec.proxy)
@@ -115,13 +95,13 @@ class _Builder:
 
     # --- fragments ----------------------------------------------------------------------------------------------------
 
-    def _fragment(
+    def fragment(
         self, short: str, spec: specs.Fragment, upstream: Upstream, forward: Forward, grant: Grant
     ) -> Fragment:
         name = f"{self.manifest.name}/{short}"
         self._place(f"embeds:{name}", "fragments", short, "embeds")
         params = {key: texts.compile_declared(key, each) for key, each in spec.params.items()}
-        template, source = self._template(spec.template)
+        template, source = self.template(spec.template)
         html, json = self._fallbacks(spec.fallback)
         trust = self.settings.overrides.trust_of(name) or spec.trust
         made = Fragment(
@@ -132,7 +112,7 @@ class _Builder:
             path=texts.parse_pattern(spec.path),
             query=tuple((key, texts.parse_pattern(value)) for key, value in spec.query.items()),
             params=params,
-            policy=_DEFAULTS,
+            policy=DEFAULTS,
             origins={},
             layers=self._layers(name, spec.policy),
             source=spec.source or self.manifest.spec.source,
@@ -191,7 +171,7 @@ class _Builder:
                 severity="warning",
             )
 
-    def _template(self, template: str) -> tuple[Render | None, str]:
+    def template(self, template: str) -> tuple[Render | None, str]:
         """Compiled, and what it was compiled from; once for all fragments and reloads as long as that stays the same."""
         if not template:
             return None, ""
@@ -248,7 +228,7 @@ class _Builder:
             owner=self.manifest.owner,
             upstream=upstream,
             path=to,
-            policy=_DEFAULTS,
+            policy=DEFAULTS,
             origins={},
             layers=self._layers(f"{self.manifest.name}/proxy", spec.policy),
             forward=forward if spec.forward is None else Forward(**spec.forward.model_dump()),
@@ -291,7 +271,7 @@ class _Builder:
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
-    def _page(self, short: str, spec: specs.Page) -> Page | None:
+    def page(self, short: str, spec: specs.Page) -> Page | None:
         name = f"{self.manifest.name}/{short}"
         self._place(f"page:{name}", "pages", short, "path")
         before = self.last.context.pages.get(name) if self.last is not None else None
@@ -313,7 +293,7 @@ class _Builder:
         )
 
     def _shell(self, key: str, template: str, before: Shell | None) -> Shell | None:
-        """Compiled; as it was `before`, where another context's layout is no longer there."""
+        """Compiled, or what can be judged of it; as it was `before`, where another context's layout is no longer there."""
         source, findings = shell_source(self.manifest.folder.parent, self.manifest.name, template)
         self._add(findings)
         if any(finding.severity == "error" for finding in findings):
@@ -322,11 +302,11 @@ class _Builder:
             kept = {place: at for place, at in self.last.places.items() if place.startswith(f"{key}:")}
             self.places.update(kept)
             return before
-        shell, findings = compile_shell(
+        shell, findings = read_shell(
             source.text, file=source.file, context=self.manifest.name, owner=self.manifest.owner
         )
         self._add(_placed(finding, source) for finding in findings)
-        return shell if shell is None else self._slots(key, shell, source)
+        return self._slots(key, shell, source)
 
     def _slots(self, key: str, shell: Shell, source: Source) -> Shell:
         """The shell with the places of its slots noted, and without values of policy that nobody could read."""
@@ -391,7 +371,7 @@ def _broken(*_: Any) -> str:
     raise TemplateFailed("the template did not compile")
 
 
-_DEFAULTS: Final = policy.merge([])[0]
+DEFAULTS: Final = policy.merge([])[0]
 
 
 def _paginate(spec: specs.Paginate | None) -> str | Mapping[str, str]:

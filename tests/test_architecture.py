@@ -24,7 +24,7 @@ LAYERS = {
     "cli": 6,
 }  # fmt: skip
 FAMILIES = {  # modules that would be a folder with the one they are named with, if there were more of them
-    "allow": "registry", "build": "registry", "explain": "registry", "link": "registry",
+    "allow": "registry", "build": "registry", "builder": "registry", "explain": "registry", "link": "registry",
     "__main__": "cli", "arguments": "cli", "chosen": "cli", "demo": "cli", "findings": "cli", "fitness": "cli", "leaping": "cli", "operate": "cli", "operations": "cli", "scaffold": "cli", "simulate": "cli", "verify": "cli", "waterfall": "cli",
 }  # fmt: skip
 

@@ -229,6 +229,97 @@ def test_a_page_whose_shell_does_not_compile_is_left_out_with_its_findings(tmp_p
     assert findings[0].line == 3
 
 
+ALL_AT_ONCE = """\
+upstreem: x
+forward: {headers: [cookie]}
+fragments:
+  card:
+    path: /card/{id}/{nope}
+    params: {id: {type: strng}, n: {type: int, pattern: a}}
+    template: templates/card.html
+    source: json
+  price:
+    path: /price/{sku}
+    params: {sku: {type: int}}
+    reserve: tall
+  lonely: [a]
+  nopath: {reserve: 3px}
+pages:
+  home: {path: /, template: pages/home.html, deadline: 2}
+  about: {path: "/about/{id}", template: pages/about.html, error: pages/none.html}
+  twin: {path: "/about/{other}", template: pages/gone.html}
+  asked: {path: /asked, template: pages/asked.html, query: {x: {type: enum}}}
+policy: {timeout: {totl: 1s}}
+"""
+BROKEN_FILES = {
+    "pages/home.html": SHELL.format(slot("shop/price", 'sku="1" load="lazy"') + "\n" + slot("shop/nope")),
+    "pages/about.html": SHELL.format(
+        "\n".join(
+            [
+                slot("shop/price", 'sku="x"'),
+                slot("shop/price"),
+                slot("shop/card", 'id="{path.zz}"'),
+                slot("shop/nopath", 'x="{path.id}"'),
+                slot("shop/lonely"),
+                slot("shop/price", 'sku="{path.zz}"'),
+            ]
+        )
+    ),
+    "pages/asked.html": SHELL.format("<!--"),
+    "templates/card.html": "{% if %}",
+}
+
+
+def test_what_is_wrong_anywhere_is_told_at_once_and_nothing_that_follows_from_it(tmp_path: Path) -> None:
+    built, findings = compiled(
+        context(tmp_path, "shop", ALL_AT_ONCE, BROKEN_FILES),
+        allow={"shop": {"routes": ["/", "/about/*", "/asked"], "cookies": []}},
+    )
+    assert built is None
+    told = [(Path(each.file).name, each.line, each.code) for each in findings]
+    assert told == [
+        ("context.yaml", 3, "unknown-key"),
+        ("context.yaml", 4, "forbidden-header"),
+        ("context.yaml", 7, "params-mismatch"),
+        ("context.yaml", 8, "bad-value"),
+        ("context.yaml", 8, "bad-param"),
+        ("context.yaml", 14, "bad-value"),
+        ("context.yaml", 15, "wrong-type"),
+        ("context.yaml", 16, "missing-key"),
+        ("context.yaml", 18, "bad-value"),
+        ("context.yaml", 19, "missing-file"),
+        ("context.yaml", 20, "duplicate-route"),
+        ("context.yaml", 20, "missing-file"),
+        ("context.yaml", 21, "bad-param"),
+        ("context.yaml", 22, "unknown-key"),
+        ("about.html", 3, "bad-param"),
+        ("about.html", 4, "missing-param"),
+        ("about.html", 8, "unknown-reference"),
+        ("asked.html", 3, "unclosed-comment"),
+        ("home.html", 3, "bad-attribute"),
+        ("home.html", 4, "unknown-fragment"),
+        ("card.html", 1, "template"),
+    ]
+    assert {(each.context, each.owner) for each in findings} == {("shop", "team-shop")}
+    assert all(each.remedy for each in findings)
+
+
+def test_a_page_s_other_slots_are_judged_beside_what_is_wrong_with_it(tmp_path: Path) -> None:
+    body = "\n".join([slot("shop/lines", 'load="lazy"'), slot("shop/gone"), slot("shop/lines", 'q="{cookie.a}"')])
+    built, findings = compiled(shop(tmp_path, body))
+    assert built is None
+    assert [(each.line, each.code) for each in findings] == [
+        (3, "bad-attribute"), (4, "unknown-fragment"), (5, "bad-reference"),
+    ]  # fmt: skip
+
+
+def test_without_an_owner_nobody_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "shop/context.yaml", "upstream: http://x\npages: {p: {path: /, template: p.html}}\n")
+    write(tmp_path / "shop/p.html", SHELL.format(slot("shop/gone")))
+    _, findings = compiled(tmp_path / "shop")
+    assert {(each.code, each.owner) for each in findings} == {("missing-key", ""), ("unknown-fragment", "")}
+
+
 def test_a_page_whose_template_does_not_parse_is_told(tmp_path: Path) -> None:
     built, findings = compiled(shop(tmp_path, "{% block"))
     assert built is None

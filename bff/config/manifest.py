@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from bff.config import yaml
 from bff.config.check import check
-from bff.config.inactive import CONTEXT, inactive
+from bff.config.remains import remains, untold
 from bff.config.spec import Spec
 from bff.config.validate import validate
 from bff.config.yaml import Loc
@@ -71,20 +71,28 @@ def read_context(
     No manifest where there is an error. `identity_header` may not be forwarded: the operator's, from `bff.yaml`.
     Never raises: a file that cannot be read is a finding.
     """
+    manifest, found = read_partly(folder, env=env, identity_header=identity_header)
+    return (None if any(f.severity == "error" for f in found) else manifest), found
+
+
+def read_partly(
+    folder: Path, *, env: Mapping[str, str], identity_header: str = ""
+) -> tuple[Manifest | None, list[Finding]]:
+    """As `read_context`; beside errors, the manifest is what they leave of it, for others to judge and not to use."""
     file = folder / FILE
     document, found = yaml.read(file)
     owner = _owner(document, file)
     manifest = None
     if document is not None:
         spec, wrong = validate(Spec, document.tree, document)
-        known = {(f.line, f.column) for f in found}
-        found += [f for f in wrong if (f.line, f.column) not in known]
+        found += untold(wrong, found)
+        whole, spec = spec is not None, spec or remains(Spec, document.tree)
         if spec is not None:
-            spec, variable = _override(spec, folder.name, env)
+            spec, variable = _override(spec.model_copy(update={"owner": owner}), folder.name, env)
             manifest = Manifest(name=folder.name, folder=folder, spec=spec, document=document)
-            found += check(spec, document, folder=folder, upstream_from=variable, identity_header=identity_header)
-    found = sorted({replace(f, context=folder.name, owner=owner) for f in found})
-    return (None if any(f.severity == "error" for f in found) else manifest), found
+            told = check(spec, document, folder=folder, upstream_from=variable, identity_header=identity_header)
+            found += told if whole else [f for f in untold(told, found) if f.severity == "error"]
+    return manifest, sorted({replace(f, context=folder.name, owner=owner) for f in found})
 
 
 def upstream_variable(context: str) -> str:
@@ -108,9 +116,3 @@ def _owner(document: yaml.Document | None, file: Path) -> str:
         return ""
     owner = document.tree.get("owner", "") if isinstance(document.tree, dict) else ""
     return owner if isinstance(owner, str) else ""
-
-
-def not_yet_active(manifest: Manifest) -> list[Finding]:
-    """Notes on keys that are accepted and validated, and have no effect in this version."""
-    found = inactive(manifest.spec, CONTEXT, manifest.document)
-    return [replace(note, context=manifest.name, owner=manifest.owner) for note in found]

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from bff.config import yaml
 from bff.config.environment import Environment, overlay
-from bff.config.inactive import OPERATOR, inactive
 from bff.config.options import Settings
+from bff.config.remains import remains, untold
 from bff.config.validate import finding, validate
 from bff.config.yaml import Loc
 from bff.errors import Finding, UnusableInput
@@ -38,13 +38,12 @@ def read_settings(path: Path | None, *, env: Mapping[str, str]) -> tuple[Setting
     environment = overlay(Settings, document, env)
     found += environment.findings
     settings, wrong = validate(Settings, environment.tree, environment)
-    known = {(f.file, f.line, f.column) for f in found}
-    found += [f for f in wrong if (f.file, f.line, f.column) not in known]
-    if settings is not None:
-        found += _check(settings, environment, file.parent)
+    found += untold(wrong, found)
+    left = settings or remains(Settings, environment.tree)
+    if left is not None:
+        found += untold(_check(left, environment, file.parent), found)
     if settings is None or any(f.severity == "error" for f in found):
         raise UnusableInput(sorted(found))
-    found += inactive(settings, OPERATOR, environment)
     return _placed(settings, file.parent), sorted(found)
 
 

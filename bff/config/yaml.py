@@ -8,7 +8,7 @@ aliases, tags and further documents are findings. Knows nothing of what the keys
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -58,6 +58,16 @@ class Document:
     def place(self, loc: Loc, *, key: bool = False) -> tuple[str, int, int]:
         """File, line and column of the value at `loc`, or of its key."""
         return (self.file, *(self.key(*loc) if key else self.at(*loc)))
+
+    def places(self, *loc: str | int) -> Iterator[tuple[int, int]]:
+        """Line and column of every key and value at `loc` and in it."""
+        mark, found = self._find(loc)
+        marks = [mark] if found else []
+        while marks:
+            mark = marks.pop()
+            yield mark.line, mark.column
+            yield mark.key_line, mark.key_column
+            marks += mark.inner.values() if isinstance(mark.inner, dict) else mark.inner or ()
 
     def _find(self, loc: Iterable[str | int]) -> tuple[Mark, bool]:
         """The mark at `loc`; a dotted key may be written nested."""

@@ -31,11 +31,18 @@ _LAYOUT: Final = 'extend a layout, such as {% extends "site/layouts/default.html
 
 def compile_shell(html: str, *, file: str, context: str, owner: str) -> tuple[Shell | None, list[Finding]]:
     """A page's text as a `Shell`; None where a finding is an error. Lines and columns count from 1, in `html`."""
+    shell, findings = read_shell(html, file=file, context=context, owner=owner)
+    return (None if any(finding.severity == "error" for finding in findings) else shell), findings
+
+
+def read_shell(html: str, *, file: str, context: str, owner: str) -> tuple[Shell, list[Finding]]:
+    """As `compile_shell`; where there is an error, the slots with which nothing is wrong, for others to judge."""
     compiler = _Compiler(html.encode(), Report(html.encode(), file, context, owner))
     compiler.run()
     findings = sorted(compiler.report.findings)
     if any(finding.severity == "error" for finding in findings):
-        return None, findings
+        sound = tuple(slot for slot in compiler.slots if slot.index not in compiler.unsound)
+        return Shell(parts=(), slots=sound), findings
     return Shell(parts=merge(compiler.out), slots=tuple(compiler.slots)), findings
 
 
@@ -84,6 +91,7 @@ class _Compiler:
     place: dict[str, Any] = field(default_factory=dict)  # what the slot is told of where it stands
     nested: int = 0  # <bff-fragment> open in it, which is an error
     malformed: bool = False  # said already
+    unsound: set[int] = field(default_factory=set)  # slots whose attributes could not be read
     slot_depth: int = 0
     outside: list[Piece] = field(default_factory=list)  # `out` while a placeholder is being read
     explicit: dict[str, int] = field(default_factory=dict)  # `as` → offset
@@ -275,6 +283,7 @@ class _Compiler:
         slot, problems = read(attributes(token["attributes"]))
         for problem in problems:
             self.report.add(token.start("attributes") + problem.offset, problem.code, problem.message, problem.remedy)
+            self.unsound.add(len(self.slots) + 1)
         self._context(slot, offset)
         if slot.key:
             if slot.key in self.explicit:

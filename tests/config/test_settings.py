@@ -314,6 +314,11 @@ def test_a_mistake_is_told_where_it_is(tmp_path: Path, text: str, says: str) -> 
     assert any(says in line for line in refused(tmp_path, text)), refused(tmp_path, text)
 
 
+def test_what_is_wrong_among_keys_is_told_beside_what_is_wrong_with_one(tmp_path: Path) -> None:
+    found = refused(tmp_path, "workers: 2\nlisen: x\nevents: {bus: 'kafka://x'}\nidentity: {jwt: {issuer: a}}")
+    assert [line.split(": ")[0] for line in found] == [f"bff.yaml:{at}" for at in ("1:10", "2:1", "3:15", "4:17")]
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert len(refused(tmp_path, "lisen: x\nworkers: 0\nlimits: {head: 1, hed: 2}\n")) == 4
 
