@@ -20,7 +20,7 @@ class Finding:
     file: str
     line: int
     column: int
-    code: str  # stable, kebab-case: "unknown-key", "dangling", "not-yet-active"…
+    code: str  # stable, kebab-case: "unknown-key", "dangling", "not-allowed"…
     message: str
     remedy: str = ""
     context: str = ""

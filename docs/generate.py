@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from bff import cli
-from bff.config.inactive import CONTEXT, OPERATOR, Row
 from bff.config.schema import context_schema, settings_schema
 from bff.rules import (
     cachestatus,
@@ -37,9 +35,6 @@ from bff.units import show_duration, show_size
 
 HERE = Path(__file__).parent
 JSON = Mapping[str, Any]
-LATER = "*Not yet active.*"
-SOME_LATER = "*Some values are not yet active.*"
-OTHERS_LATER = "*Other values are not yet active.*"
 
 
 def table(*columns: str, rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
@@ -119,7 +114,6 @@ def settings() -> str:
         "",
         "Written by `make docs` from the settings' own tables; `bff schema settings` and `bff schema context` give the",
         "same as JSON Schema, for editors. Durations are written `250ms`, `1.5s`, `5m`, `24h`; sizes `64KiB`, `1MiB`; shares `20%`.",
-        "Not yet active means: accepted and checked, but without effect in this version; `bff check` lists what you use of it.",
         "",
         "## bff.yaml",
         "",
@@ -127,13 +121,13 @@ def settings() -> str:
         "(`BFF_LIMITS__DRAIN=20s`), which wins over the file. Lists are comma-separated. One name exists only there:",
         "`BFF_UPSTREAM__<CONTEXT>` says where a context's service answers here, with `-` in its name written as `_`.",
         "",
-        *table("key", "default", "what", rows=_rows(settings_schema(), OPERATOR)),
+        *table("key", "default", "what", rows=_rows(settings_schema())),
         "",
         "## context.yaml",
         "",
         "In `fragments/<context>/`. `<name>` stands for a name that the team gives, or for each entry of a list.",
         "",
-        *table("key", "default", "what", rows=_rows(context_schema(), CONTEXT)),
+        *table("key", "default", "what", rows=_rows(context_schema())),
         "",
         "## policy",
         "",
@@ -146,29 +140,13 @@ def settings() -> str:
 
 
 def _policy() -> Iterator[tuple[str, ...]]:
-    waiting = [row.key.removeprefix("policy/") for row in CONTEXT if row.key.startswith("policy/")]
     for key in KEYS.values():
-        later = " " + LATER if any(fnmatchcase(key.name, pattern) for pattern in waiting) else ""
-        yield code(key.name), code(key.default), key.help + later, key.why
+        yield code(key.name), code(key.default), key.help, key.why
 
 
-def _rows(schema: JSON, waiting: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+def _rows(schema: JSON) -> Iterator[tuple[str, ...]]:
     for key, node in _properties(schema, schema, ""):
-        words = " ".join(node.get("description", "").split())
-        yield code(key), code(_default(node)), f"{words} {_later(key, node, waiting)}".strip()
-
-
-def _later(key: str, node: JSON, waiting: Sequence[Row]) -> str:
-    """What of a key this version does not do yet."""
-    for row in waiting:
-        pattern = row.key.replace("/", ".").replace("*", "<name>")
-        if key == pattern and row.when is not Row(key="").when:
-            return SOME_LATER
-        if key == pattern and node.get("default"):
-            return OTHERS_LATER
-        if key == pattern or key.startswith(f"{pattern}."):
-            return LATER
-    return ""
+        yield code(key), code(_default(node)), " ".join(node.get("description", "").split())
 
 
 def _properties(schema: JSON, node: JSON, prefix: str) -> Iterator[tuple[str, JSON]]:
