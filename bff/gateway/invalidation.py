@@ -131,7 +131,7 @@ def _subscriptions(gateway: Gateway) -> Iterable[Subscription]:
 
 
 def _guarded(gateway: Gateway, fragment: str) -> list[str]:
-    """How a fragment's breaker and its context's budgets stand in this process now; nothing where it was never asked."""
+    """How a fragment's breaker, its context's budgets and its limit, where that adapts, stand in this process now; nothing where it was never asked."""
     for live in gateway.live.fetch.states():
         if live.name == fragment:
             asked, tried = live.retries
@@ -141,7 +141,8 @@ def _guarded(gateway: Gateway, fragment: str) -> list[str]:
             spared = f"  optional slots spared {live.spared:.0%}" if live.spared else ""
             breaker = f"breaker {live.state.word}{left}{why}, {live.failures} of {live.requests} failed"
             budget = f"budget of {live.context}: {tried} retries{hedged} to {asked} requests{spared}"
-            return [f"now {fragment}  {breaker}  {budget}"]
+            limit = "" if live.limit is None else f"  limit of {live.context}: {live.limit}, {live.under} under way"
+            return [f"now {fragment}  {breaker}  {budget}{limit}"]
     return []
 
 

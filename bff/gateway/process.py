@@ -171,6 +171,7 @@ def make(
         entries=lambda: gateway.running.store.entries if gateway.running else 0,
         bytes=lambda: gateway.running.store.bytes if gateway.running else 0,
         breakers=lambda: _breakers(gateway),
+        limits=lambda: _limits(gateway),
         contexts=lambda: _contexts(registry.world),
     )
     return gateway
@@ -183,6 +184,11 @@ def _breakers(gateway: Gateway) -> Iterable[tuple[str, int]]:
         name = live.name.partition(":")[0]
         found[name] = max(live.state.value, found.get(name, 0))
     return found.items()
+
+
+def _limits(gateway: Gateway) -> Iterable[tuple[str, int]]:
+    states = gateway.running.fetch.states() if gateway.running else ()
+    return {live.context: live.limit for live in states if live.limit is not None}.items()
 
 
 def _contexts(world: World) -> list[tuple[str, str, bool]]:

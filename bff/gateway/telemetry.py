@@ -43,6 +43,8 @@ class Gauges:
     bytes: Callable[[], int] = lambda: 0
     breakers: Callable[[], Iterable[tuple[str, int]]] = lambda: ()
     """(fragment, 0 closed, 1 half-open or 2 open)"""
+    limits: Callable[[], Iterable[tuple[str, int]]] = lambda: ()
+    """(context, exchanges that may be under way now), of those whose limit adapts"""
     contexts: Callable[[], Iterable[tuple[str, str, bool]]] = lambda: ()
     """(context, owner, whether its last load or reload succeeded)"""
 
@@ -280,7 +282,12 @@ class Counters:
         )
         for fragment, state in self.gauges.breakers():
             breakers.add_metric([fragment], state)
-        yield from (requests, inflight, retries, hedges, breakers, loaded, info)
+        limits = GaugeMetricFamily(
+            "bff_upstream_limit", "Exchanges that may be under way now, where that adapts.", labels=["context"]
+        )
+        for context, limit in self.gauges.limits():
+            limits.add_metric([context], limit)
+        yield from (requests, inflight, limits, retries, hedges, breakers, loaded, info)
 
     def _store_metrics(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("bff_cache_entries", "Entries in the store's first tier.", self.gauges.entries())

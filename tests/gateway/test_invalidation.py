@@ -119,6 +119,25 @@ async def test_a_page_is_explained_with_the_breakers_of_its_fragments(tmp_path: 
     assert any(line.split()[:2] == ["state", "stored"] and "override" in line for line in side)
 
 
+async def test_a_limit_that_adapts_is_shown_while_it_does(tmp_path: Path) -> None:
+    site = made(tmp_path)
+
+    async def shown(client: httpx2.AsyncClient) -> tuple[str, bool]:
+        lines = (await client.get("/_bff/admin/explain?name=shop/side", headers=TOKEN)).json()["lines"]
+        numbers = (await client.get("/_bff/metrics")).text
+        return lines[-1].split("  ")[-1], 'bff_upstream_limit{context="shop"} 64.0' in numbers
+
+    async with site.running() as client:
+        changed = {"target": "shop", "set": {"adaptive": "on"}, "for": "1h", "reason": "a test"}
+        assert (await client.post("/_bff/admin/overrides", json=changed, headers=TOKEN)).status_code == 200
+        await loaded(site, client)
+        assert await shown(client) == ("limit of shop: 64, 0 under way", True)
+        assert (await client.delete("/_bff/admin/overrides?target=shop", headers=TOKEN)).status_code == 200
+        await client.post("/_bff/admin/purge", json={"all": True}, headers=TOKEN)
+        await loaded(site, client)
+        assert await shown(client) == ("budget of shop: 0 retries to 4 requests", False)
+
+
 async def test_trust_that_is_taken_holds_from_the_next_page_on(tmp_path: Path) -> None:
     site = made(tmp_path)
     async with site.running() as client:

@@ -130,7 +130,11 @@ def test_a_context_cannot_make_labels_without_end() -> None:
 def test_gauges_are_read_when_asked_for() -> None:
     counters = Counters(
         gauges=Gauges(
-            streams=lambda: 3, entries=lambda: 4, bytes=lambda: 5, contexts=lambda: [("site", "team-site", False)]
+            streams=lambda: 3,
+            entries=lambda: 4,
+            bytes=lambda: 5,
+            limits=lambda: [("site", 12)],
+            contexts=lambda: [("site", "team-site", False)],
         )
     )
     found = samples(counters)
@@ -138,6 +142,7 @@ def test_gauges_are_read_when_asked_for() -> None:
     assert found["bff_cache_entries{}"] == 4
     assert found["bff_cache_bytes{}"] == 5
     assert found["bff_config_last_reload_successful{context=site}"] == 0
+    assert found["bff_upstream_limit{context=site}"] == 12
     assert found["bff_context_info{context=site,owner=team-site}"] == 1
     assert samples(Counters())["bff_streams{}"] == 0
 
