@@ -4,10 +4,11 @@
 // this origin could read anything that is stored. Every text is set as text: nothing here makes HTML from strings.
 
 /**
- * @typedef {{ state: "closed" | "half-open" | "open", left: number, why: string }} Breaker
- * @typedef {object} Counted what this process counted since it began
+ * @typedef {{ state: "closed" | "half-open" | "open", left: number, why: string, since?: number }} Breaker `since`: seconds since 1970
+ * @typedef {object} Counted what all workers counted since they began
  * @property {Record<string, Record<string, number>>} [ends] by outcome and reason
  * @property {number[]} [seconds] how many ended within each of `bounds`; the last is of what took longer
+ * @property {number[]} [ages] of the stale copies that were shown
  * @property {Record<string, number>} [cache]
  * @property {Record<string, number>} [statuses]
  * @typedef {Counted & { name: string, owner: string, state: string, private: boolean, breaker?: Breaker }} Fragment
@@ -17,8 +18,8 @@
  * @typedef {{ time: string, who: string, action: string } & Record<string, unknown>} Action
  * @typedef {object} Status
  * @property {{ name: string, scope: "*" | string[] }} bearer
- * @property {{ pid: number, workers: number, streams: number }} process
- * @property {number[]} bounds seconds
+ * @property {{ pids: string[], workers: number, streams: number, lag: number[], shed: Record<string, number> }} process
+ * @property {{ seconds: number[], ages: number[], lags: number[] }} bounds all in seconds
  * @property {{ tier: string, reached?: boolean, entries: number, bytes: number }} store
  * @property {{ bus: { connected?: boolean }, webhook: boolean }} events
  * @property {Context[]} contexts
@@ -37,8 +38,8 @@ const KEYS = ["state", "timeout.total", "timeout.first_byte", "cache.fresh", "ca
 let token = "";
 /** @type {?Status} */
 let latest = null;
-/** @type {Map<number, { at: number, status: Status }[]>} by process: which worker answers is chance */
-const seen = new Map();
+/** @type {{ at: number, status: Status }[]} of the last minute, and of the same workers: others begin to count anew */
+let seen = [];
 let recent = false;
 let wanted = "";
 let timer = 0;
@@ -116,8 +117,8 @@ const percentile = (counts, bounds, part) => {
 
 /** What was counted of something: in the last minute, or since the process began. */
 const counted = (kind, item) => {
-  const first = recent && latest ? seen.get(latest.process.pid)?.[0].status[kind].find((each) => each.name == item.name) : null;
-  const parts = ({ ends = {}, seconds = [], cache = {}, statuses = {} }) => ({ ends, seconds, cache, statuses });
+  const first = recent ? seen[0]?.status[kind].find((each) => each.name == item.name) : null;
+  const parts = ({ ends = {}, seconds = [], ages = [], cache = {}, statuses = {} }) => ({ ends, seconds, ages, cache, statuses });
   return first ? less(parts(item), parts(first)) : parts(item);
 };
 
@@ -153,16 +154,16 @@ const take = (status) => {
   latest = status;
   trouble.textContent = "";
   const now = performance.now();
-  const kept = [...(seen.get(status.process.pid) ?? []), { at: now, status }];
-  while (kept.length > 2 && kept[1].at < now - WINDOW) kept.shift();
-  seen.set(status.process.pid, kept);
+  const workers = ({ process }) => [...process.pids].sort().join();
+  seen = [...seen.filter((each) => workers(each.status) == workers(status)), { at: now, status }];
+  while (seen.length > 2 && seen[1].at < now - WINDOW) seen.shift();
   show();
 };
 
 const leave = (why) => {
   token = "";
   latest = null;
-  seen.clear();
+  seen = [];
   board.hidden = true;
   entrance.hidden = false;
   refusal.textContent = why;
@@ -235,37 +236,66 @@ const board = h(
 
 const tile = (name, value, note, tone = "") => h("div", { class: tone }, h("dt", {}, name), h("dd", {}, value), h("dd", { class: "quiet" }, note));
 
+/** @param {Status["process"]} process */
+const workers = ({ pids, workers }) => (pids.length < workers ? `${pids.length} of ${workers} workers answer` : workers > 1 ? `${workers} workers` : "1 worker");
+
+/** Which of a context's fragments are not asked, and how long the first of them has not been. @param {Context} context */
+const shut = ({ name }) => {
+  const found = latest?.fragments.filter((each) => each.name.startsWith(`${name}/`) && each.breaker && each.breaker.state != "closed") ?? [];
+  const since = Math.min(...found.map(({ breaker }) => breaker?.since ?? Infinity));
+  return { number: found.length, since: isFinite(since) ? `, for ${span(ago(since))}` : "" };
+};
+
+const ago = (since) => Math.max(0, Date.now() / 1000 - since);
+
+/** @param {Context} context */
+const inTrouble = (context) =>
+  !context.loaded ||
+  shut(context).number > 0 ||
+  !!latest?.fragments.some((each) => {
+    const { ends } = counted("fragments", each);
+    return each.name.startsWith(`${context.name}/`) && failures(ends) > 0.05 * sum(outcomes(ends));
+  });
+
 const show = () => {
   if (!latest) return;
   const { process, store, events, bearer } = latest;
   const scope = bearer.scope == "*" ? "all contexts" : bearer.scope.join(", ");
-  who.textContent = `${location.host} · ${bearer.name}, for ${scope} · process ${process.pid}${process.workers > 1 ? ` of ${process.workers}` : ""} · ${stamp(new Date())}`;
+  who.textContent = `${location.host} · ${bearer.name}, for ${scope} · ${workers(process)} · ${stamp(new Date())}`;
   const all = latest.fragments.map((each) => counted("fragments", each));
   const ends = all.map(({ ends }) => outcomes(ends));
   const slots = sum(ends.flat());
   const failed = sum(all.map(({ ends }) => failures(ends)));
   const hits = sum(all.map(({ cache }) => (cache.hit ?? 0) + (cache.stale ?? 0) + (cache.revalidated ?? 0)));
   const looked = sum(all.flatMap(({ cache }) => Object.values(cache)));
-  const broken = latest.contexts.filter((each) => !each.loaded);
-  const open = latest.fragments.filter(({ breaker }) => breaker && breaker.state != "closed");
+  const troubled = latest.contexts.filter(inTrouble);
+  const calls = troubled.filter((each) => !each.loaded || shut(each).number);
+  const call = (each) => [each.name, each.loaded ? "" : " is broken", shut(each).number ? ` (${shut(each).number} not asked${shut(each).since})` : ""].join("");
+  const then = recent ? seen[0].status.process : null;
+  const lags = then ? less(process.lag, then.lag) : process.lag;
+  const late = percentile(lags, latest.bounds.lags, 0.95);
+  const sheds = Object.entries(then ? less(process.shed, then.shed) : process.shed).filter(([, each]) => each);
   const bus = events.bus.connected;
   fill(
     tiles,
+    tile("Needs somebody", `${calls.length}`, calls.map(call).join(", ") || "all is well", calls.length ? "bad" : ""),
     tile("Slots", count(slots), `${count(process.streams)} under way`),
     tile("Failed", share(failed, slots), `${count(failed)} of them`, slots && failed / slots > 0.05 ? "bad" : ""),
     tile("From the store", share(hits, looked), `${count(store.entries)} entries, ${bytes(store.bytes)}`),
     tile("Store", store.tier, store.reached == false ? "cannot be reached" : store.tier == "memory" ? "ends with the process" : "reached", store.reached == false ? "bad" : ""),
     tile("Events", bus == null ? (events.webhook ? "webhook" : "none") : bus ? "connected" : "away", bus != null && events.webhook ? "and the webhook" : "", bus == false ? "bad" : ""),
-    tile("Needs somebody", `${broken.length + open.length}`, [...broken.map(({ name }) => `${name} is broken`), ...open.map(({ name }) => `${name} is not asked`)].join(", ") || "all is well", broken.length + open.length ? "bad" : ""),
+    tile("Loop lag", time(late), "95 % are below", (late ?? 0) > 0.05 ? "bad" : ""),
+    tile("Shed", count(sum(sheds.map(([, each]) => each))), sheds.map(([limit, each]) => `${limit} ${each}`).join(", ") || "nothing", sheds.length ? "bad" : ""),
   );
   const matching = (each) => !wanted || `${each.name} ${each.owner} ${each.state} ${each.breaker?.state ?? ""}`.toLowerCase().includes(wanted);
   const shown = latest.contexts.filter((each) => latest?.fragments.some((one) => one.name.startsWith(`${each.name}/`) && matching(one)) || (!each.loaded && matching(each)));
-  keyed(contexts, shown, ({ name }) => name, contextCard, (card, each) => contextNews(card, each, matching));
+  const order = [...shown.filter((each) => troubled.includes(each)), ...shown.filter((each) => !troubled.includes(each))];
+  keyed(contexts, order, ({ name }) => name, contextCard, (card, each) => contextNews(card, each, matching));
   const rows = latest.pages.filter((each) => (!wanted || `${each.name} ${each.owner} ${each.route}`.toLowerCase().includes(wanted)));
   keyed(pages, rows, ({ name }) => name, () => h("tr"), pageNews);
   keyed(overrides, latest.overrides, (each) => `${each.target} ${each.until}`, overrideLine, () => {});
   if (!latest.overrides.length) fill(overrides, h("li", { class: "quiet" }, "Nothing is overridden."));
-  fill(actions, ...(latest.actions.length ? latest.actions.slice(0, 12).map(actionLine) : [h("li", { class: "quiet" }, "Nothing since this process began.")]));
+  fill(actions, ...(latest.actions.length ? latest.actions.slice(0, 12).map(actionLine) : [h("li", { class: "quiet" }, "Nothing since the workers began.")]));
 };
 
 // --- contexts and fragments ------------------------------------------------------------------------------------------
@@ -299,14 +329,14 @@ const fragmentRow = ({ name }) => {
 
 /** @param {Fragment} fragment */
 const fragmentNews = (row, fragment) => {
-  const { ends, seconds, cache } = counted("fragments", fragment);
+  const { ends, seconds, ages, cache } = counted("fragments", fragment);
   const [state, bar, failed, half, most, store] = row.querySelectorAll("td");
   const { breaker } = fragment;
   const held = latest?.overrides.some(({ target }) => target == fragment.name || target == fragment.name.split("/")[0]);
   fill(
     state,
     pill(fragment.state, fragment.state == "on" ? "fresh" : fragment.state == "stored" ? "stale" : "omitted"),
-    ...(breaker && breaker.state != "closed" ? [" ", pill(`breaker ${breaker.state}`, "fallback", `${breaker.why}; a probe in ${Math.ceil(breaker.left)} s`)] : []),
+    ...(breaker && breaker.state != "closed" ? [" ", pill(`breaker ${breaker.state}`, "fallback"), h("small", {}, [breaker.since ? `for ${span(ago(breaker.since))}` : "", breaker.why].filter(Boolean).join(": "))] : []),
     ...(held ? [" ", pill("overridden", "pending")] : []),
     ...(fragment.private ? [" ", pill("private", "quiet", "kept for one principal each")] : []),
   );
@@ -314,13 +344,17 @@ const fragmentNews = (row, fragment) => {
   const total = sum(slots);
   row.classList.toggle("idle", !total);
   const words = OUTCOMES.map((each, index) => `${each} ${slots[index]}`).filter((_, index) => slots[index]);
+  const old = percentile(ages, latest?.bounds.ages ?? [], 0.95);
+  if (slots[1] && old) words.push(`95 % of the stale younger than ${span(Math.ceil(old))}`);
   fill(bar, total ? stack(slots, total, words.join(", ")) : h("span", { class: "quiet" }, "not asked"), ...(total ? [h("small", {}, words.join(" · "))] : []));
   const wrong = failures(ends);
-  const why = Object.values(ends).flatMap((each) => Object.entries(each)).filter(([reason, each]) => each && FAILURES.has(reason)).map(([reason, each]) => `${reason} ${each}`);
+  const reasons = [...FAILURES].map((reason) => [reason, sum(Object.values(ends).map((each) => each[reason] ?? 0))]);
+  const why = reasons.filter(([, each]) => each).map(([reason, each]) => `${reason} ${each}`);
   failed.classList.toggle("bad", total && wrong / total > 0.05);
   fill(failed, share(wrong, total), ...(why.length ? [h("small", {}, why.join(", "))] : []));
-  half.textContent = time(percentile(seconds, latest?.bounds ?? [], 0.5));
-  most.textContent = time(percentile(seconds, latest?.bounds ?? [], 0.95));
+  const bounds = latest?.bounds.seconds ?? [];
+  half.textContent = time(percentile(seconds, bounds, 0.5));
+  most.textContent = time(percentile(seconds, bounds, 0.95));
   const looked = sum(Object.values(cache));
   store.textContent = share(looked - (cache.miss ?? 0) - (cache.bypass ?? 0), looked);
 };
@@ -349,11 +383,13 @@ const stack = (slots, total, title) => {
 const pageNews = (row, page) => {
   const { statuses, seconds } = counted("pages", page);
   const total = sum(Object.values(statuses));
-  const wrong = sum(Object.entries(statuses).map(([status, each]) => (+status >= 500 ? each : 0)));
-  const bounds = latest?.bounds ?? [];
-  const cells = [count(total), share(wrong, total), time(percentile(seconds, bounds, 0.5)), time(percentile(seconds, bounds, 0.95))];
+  const errors = Object.entries(statuses).filter(([status, each]) => each && +status >= 500);
+  const wrong = sum(errors.map(([, each]) => each));
+  const bounds = latest?.bounds.seconds ?? [];
+  const which = h("span", { class: total && wrong / total > 0.01 ? "bad" : "" }, share(wrong, total), ...(wrong ? [h("small", {}, errors.map(([status, each]) => `${status} × ${each}`).join(", "))] : []));
+  const cells = [count(total), which, time(percentile(seconds, bounds, 0.5)), time(percentile(seconds, bounds, 0.95))];
   const labels = ["Answers", "Errors", "Half within", "95 % within"];
-  fill(row, h("th", { scope: "row" }, page.name, h("small", {}, `${page.route} · ${page.owner}`)), ...cells.map((text, index) => h("td", { "data-label": labels[index] }, text)));
+  fill(row, h("th", { scope: "row" }, page.name, h("small", {}, `${page.route} · ${page.owner}`)), ...cells.map((cell, index) => h("td", { "data-label": labels[index] }, cell)));
 };
 
 // --- what is done ----------------------------------------------------------------------------------------------------

@@ -31,11 +31,8 @@ from bff.rules.policy import suggestion
 
 Purging = Callable[[Purge], Awaitable[int]]
 """`await purging(purge)`: carried out in every tier and told to all workers and machines; how many entries it met here."""
-Status = Callable[[], Mapping[str, Any]]
-"""What is to be said of the store and of the events; JSON."""
-
-Numbers = Callable[[Literal["page", "fragment", "context"], str], Mapping[str, Any]]
-"""What was counted of one of them in this process; JSON."""
+Status = Callable[[], Awaitable[Mapping[str, Any]]]
+"""What was counted and how all workers stand (`standing.Standings.all`); JSON."""
 
 LARGEST: Final = 1 << 16  # bytes of a request's body
 RECENT: Final = 100  # actions that the status shows
@@ -93,7 +90,6 @@ class Admin:
         world: Callable[[], World],
         purging: Purging,
         status: Status,
-        numbers: Callable[[], Numbers] = lambda: _uncounted,
         live: Callable[[str], list[str]] = lambda _fragment: [],
         overrides: Overrides,
         ceilings: Callable[[], Mapping[str, object]],
@@ -104,7 +100,6 @@ class Admin:
         self._world = world
         self._purging = purging
         self._status = status
-        self._numbers = numbers
         self._live = live
         self._overrides = overrides
         self._ceilings = ceilings
@@ -134,7 +129,7 @@ class Admin:
     async def _answer(self, request: Request, bearer: Bearer) -> Answer:
         match request.path_params["what"], request.method:
             case "status", "GET" | "HEAD":
-                return _json(self._told(bearer))
+                return _json(await self._told(bearer))
             case "purge", "POST":
                 return _json(await self._purge(await _body(request), bearer))
             case "overrides", "GET" | "HEAD":
@@ -155,21 +150,34 @@ class Admin:
 
     # --- status -------------------------------------------------------------------------------------------------------
 
-    def _told(self, bearer: Bearer) -> dict[str, Any]:
+    @property
+    def recent(self) -> list[Mapping[str, Any]]:
+        """What was done here, the first first."""
+        return [*self._recent]
+
+    async def _told(self, bearer: Bearer) -> dict[str, Any]:
         """What there is, how it is and what was counted of it, as far as the bearer's scope reaches."""
-        world, numbers = self._world(), self._numbers()
-        contexts = [_context(world, name, numbers) for name in world.loaded if bearer.may(name)]
-        fragments = [_fragment(each, numbers) for each in world.fragments.values() if bearer.may(each.context)]
-        pages = [_page(each, numbers) for each in world.pages.values() if bearer.may(each.context)]
-        recent = [entry for entry in self._recent if bearer.scope is None or entry["who"] == bearer.name]
+        world, found = self._world(), await self._status()
+        numbers, fragments, pages = found["contexts"], found["fragments"], found["pages"]
+        acted = [entry for entry in found["actions"] if bearer.scope is None or entry["who"] == bearer.name]
         return {
             "bearer": {"name": bearer.name, "scope": "*" if bearer.scope is None else sorted(bearer.scope)},
-            "contexts": contexts,
-            "fragments": fragments,
-            "pages": pages,
+            "contexts": [
+                {**_context(world, name), "proxy": fragments.get(f"{name}/proxy", {}), **numbers.get(name, {})}
+                for name in world.loaded
+                if bearer.may(name)
+            ],
+            "fragments": [
+                {**_fragment(each), **fragments.get(each.name, {})}
+                for each in world.fragments.values()
+                if bearer.may(each.context)
+            ],
+            "pages": [
+                {**_page(each), **pages.get(each.name, {})} for each in world.pages.values() if bearer.may(each.context)
+            ],
             "overrides": [_dated(each) for each in self._overrides.listed() if bearer.may(each.context)],
-            **self._status(),
-            "actions": recent[::-1],
+            **{key: found[key] for key in ("process", "bounds", "store", "events")},
+            "actions": acted[: -RECENT - 1 : -1],
         }
 
     # --- purge --------------------------------------------------------------------------------------------------------
@@ -245,11 +253,7 @@ class Admin:
         self._recent.append({"time": _rfc3339(self._wall()), "who": bearer.name, "action": action, **what})
 
 
-def _uncounted(_kind: str, _name: str) -> Mapping[str, Any]:
-    return {}
-
-
-def _context(world: World, name: str, numbers: Numbers) -> dict[str, Any]:
+def _context(world: World, name: str) -> dict[str, Any]:
     context = world.contexts.get(name)
     return {
         "name": name,
@@ -257,19 +261,15 @@ def _context(world: World, name: str, numbers: Numbers) -> dict[str, Any]:
         "contact": context.contact if context is not None else "",
         "loaded": world.loaded[name],
         "events": [each.type for each in context.events] if context is not None else [],
-        "proxy": numbers("fragment", f"{name}/proxy"),
-        **numbers("context", name),
     }
 
 
-def _fragment(each: Fragment, numbers: Numbers) -> dict[str, Any]:
-    known = {"name": each.name, "owner": each.owner, "state": each.policy.state, "private": each.private}
-    return {**known, **numbers("fragment", each.name)}
+def _fragment(each: Fragment) -> dict[str, Any]:
+    return {"name": each.name, "owner": each.owner, "state": each.policy.state, "private": each.private}
 
 
-def _page(each: Page, numbers: Numbers) -> dict[str, Any]:
-    known = {"name": each.name, "owner": each.owner, "route": each.route, "deadline": each.deadline}
-    return {**known, **numbers("page", each.name)}
+def _page(each: Page) -> dict[str, Any]:
+    return {"name": each.name, "owner": each.owner, "route": each.route, "deadline": each.deadline}
 
 
 def _asked(told: Mapping[str, Any]) -> tuple[Literal["tag", "fragment", "context", "all"], str, bool]:

@@ -87,7 +87,7 @@ class Gateway:
         self.cors = Cors(settings.cors.origins, credentials=settings.cors.credentials)
         self._hints = Hints(identifier.proxies.trust) if settings.early_hints else None
         self.drain = drain if drain is not None else Drain()
-        self._peers = peers
+        self.peers = peers
         self.overload = Overload(memory_share(settings.workers))
         self.watchdog = Watchdog(self._blocked)
         telemetry.beats = (self.overload.beat, lambda _lag: self.watchdog.beat())
@@ -149,7 +149,7 @@ class Gateway:
     async def numbers(self) -> bytes:
         """The metrics of this gateway, all its workers together."""
         own = self.telemetry.exposition()
-        return own if self._peers is None else await self._peers.summed(own)
+        return own if self.peers is None else await self.peers.summed(own)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -181,8 +181,9 @@ class Gateway:
                 self._tasks = tasks
                 self.telemetry.start(asyncio.get_running_loop())
                 self.watchdog.start()
-                if self._peers is not None:
-                    await self._peers.start(self.telemetry.exposition)
+                if self.peers is not None:
+                    standing = running.invalidation.standings.told
+                    await self.peers.start({"metrics": self.telemetry.exposition, "standing": standing})
                 if self.settings.watch:
                     tasks.start_soon(self.registry.watch, self._changed)
                 tasks.start_soon(running.overrides.run)
@@ -196,8 +197,8 @@ class Gateway:
             self._tasks = None
             self.telemetry.close()
             self.watchdog.close()
-            if self._peers is not None:
-                await self._peers.aclose()
+            if self.peers is not None:
+                await self.peers.aclose()
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self.identifier.aclose()
             running.changes.close()

@@ -73,11 +73,15 @@ class FragmentCounts:
         self.coalesced = 0
 
     def told(self) -> dict[str, Any]:
-        """As the operators' API gives it: how often it ended how and why, how long that took, how the store served it."""
+        """As the operators' API gives it: how often it ended how and why, how long that took, how the store served it.
+
+        `ages`: of the stale copies that were shown, by the bounds of `AGES`.
+        """
         ends: dict[str, dict[str, int]] = {}
         for (outcome, reason), count in self.outcomes.items():
             ends.setdefault(str(outcome), {})[str(reason)] = count
-        return {"ends": ends, "seconds": self.seconds.counts, "upstream": self.upstream.counts, "cache": self.cache}
+        seconds, upstream, ages = self.seconds.counts, self.upstream.counts, self.stale_age.counts
+        return {"ends": ends, "seconds": seconds, "upstream": upstream, "ages": ages, "cache": self.cache}
 
 
 class ContextCounts:

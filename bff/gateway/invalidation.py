@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from bff.events.bus import Listener, opener
 from bff.events.consumer import Consumer
-from bff.gateway.admin import Admin, Numbers
-from bff.gateway.counts import SECONDS
+from bff.gateway.admin import Admin
 from bff.gateway.overriding import Overrides
+from bff.gateway.standing import Standings
 from bff.gateway.webhook import Webhook
 from bff.model import Purge, Subscription
 from bff.page.refresh import Refresher
@@ -39,6 +38,7 @@ class Invalidation:
     purger: Purger
     refresher: Refresher
     admin: Admin
+    standings: Standings
     webhook: Webhook
     listener: Listener | None
 
@@ -99,12 +99,12 @@ def invalidate(
         wall=time.time,
     )
     listener = _listener(gateway, consumer, tier)
+    standings = Standings(gateway, store, tier, listener)
     admin = Admin(
         settings.admin,
         world=lambda: gateway.registry.world,
         purging=lambda purge: changes.purge(purge, purge.soft),
-        status=partial(_status, gateway, store, tier, listener),
-        numbers=partial(_numbers, gateway),
+        status=standings.all,
         live=partial(_guarded, gateway),
         overrides=overrides,
         ceilings=lambda: gateway.registry.settings.ceilings,
@@ -113,7 +113,13 @@ def invalidate(
     )
     webhook = Webhook(consumer, settings.events.webhook_secret, wall=time.time)
     return Invalidation(
-        changes=changes, purger=purger, refresher=refresher, admin=admin, webhook=webhook, listener=listener
+        changes=changes,
+        purger=purger,
+        refresher=refresher,
+        admin=admin,
+        standings=standings,
+        webhook=webhook,
+        listener=listener,
     )
 
 
@@ -144,28 +150,3 @@ def _guarded(gateway: Gateway, fragment: str) -> list[str]:
             limit = "" if live.limit is None else f"  limit of {live.context}: {live.limit}, {live.under} under way"
             return [f"now {fragment}  {breaker}  {budget}{limit}"]
     return []
-
-
-def _numbers(gateway: Gateway) -> Numbers:
-    """What this process has counted, and how its breakers stand now."""
-    counters, breakers = gateway.telemetry, {each.name: each for each in gateway.live.fetch.states()}
-
-    def told(kind: Literal["page", "fragment", "context"], name: str) -> Mapping[str, Any]:
-        live = breakers.get(name) if kind == "fragment" else None
-        breaker = {} if live is None else {"state": live.state.word, "left": round(live.left, 1), "why": live.why}
-        return {**counters.told(kind, name), **({"breaker": breaker} if breaker else {})}
-
-    return told
-
-
-def _status(gateway: Gateway, store: MemoryStore, tier: Tier | None, listener: Listener | None) -> Mapping[str, Any]:
-    events = gateway.settings.events
-    bus = {} if listener is None else {"connected": listener.connected, "positions": listener.positions}
-    kind = gateway.settings.store.partition(":")[0]
-    reached = {} if tier is None else {"reached": tier.reached}
-    return {
-        "process": {"pid": os.getpid(), "workers": gateway.settings.workers, "streams": gateway.drain.streams},
-        "bounds": SECONDS,
-        "store": {"tier": kind, **reached, "entries": store.entries, "bytes": store.bytes},
-        "events": {"bus": bus, "webhook": bool(events.webhook_secret)},
-    }

@@ -1,4 +1,4 @@
-"""The numbers of all workers of one gateway, summed where any one of them is asked.
+"""What the workers of one gateway tell each other, so that any one of them can speak for all: numbers, and how they stand.
 
 Each worker gives its own on a unix socket in a folder that only they know; who is asked reads the others'. One that does
 not answer in time is left out. The only importer of Prometheus' parser.
@@ -7,7 +7,8 @@ not answer in time is left out. The only importer of Prometheus' parser.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,12 +34,15 @@ class Peers:
         """Whether it speaks for all where one is enough."""
         return self._index == 0
 
-    async def start(self, exposition: Callable[[], bytes]) -> None:
-        """Give `exposition()` to the other workers from now on."""
+    async def start(self, answers: Mapping[str, Callable[[], bytes]]) -> None:
+        """Give the other workers from now on what they ask for by name."""
 
-        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(exposition())
-            await writer.drain()
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(_WITHIN):
+                    told = answers.get((await reader.readline()).decode().strip())
+                    writer.write(told() if told is not None else b"")
+                    await writer.drain()
             writer.close()
 
         path = self._path(self._index)
@@ -52,14 +56,19 @@ class Peers:
 
     async def summed(self, own: bytes) -> bytes:
         """`own` exposition together with that of every other worker that answers."""
-        others = await asyncio.gather(*(self._ask(i) for i in range(self._count) if i != self._index))
-        return summed([own, *(text for text in others if text)])
+        return summed([own, *await self.others("metrics")])
 
-    async def _ask(self, index: int) -> bytes:
+    async def others(self, what: str) -> list[bytes]:
+        """What every other worker that answers says when it is asked for this."""
+        answers = await asyncio.gather(*(self._ask(i, what) for i in range(self._count) if i != self._index))
+        return [text for text in answers if text]
+
+    async def _ask(self, index: int, what: str) -> bytes:
         try:
             async with asyncio.timeout(_WITHIN):
                 reader, writer = await asyncio.open_unix_connection(self._path(index))
                 try:
+                    writer.write(f"{what}\n".encode())
                     return await reader.read()
                 finally:
                     writer.close()

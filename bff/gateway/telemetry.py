@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -64,6 +65,7 @@ class Counters:
         self._events = EventCounts()
         self._lag = Histogram(LAGS)
         self._blocks = 0
+        self.opened: dict[str, float] = {}  # by fragment or proxy route: since when its breaker is not closed (wall)
         self.beats: tuple[Callable[[float], None], ...] = ()  # are told the lag at each measurement
         self._beat: asyncio.TimerHandle | None = None
         self._registry = CollectorRegistry()
@@ -142,6 +144,10 @@ class Counters:
         self._context(context).hedges["true" if won else "false"] += 1
 
     def breaker(self, name: str, state: State, why: str) -> None:
+        if state is State.CLOSED:
+            self.opened.pop(name, None)
+        else:
+            self.opened.setdefault(name, time.time())
         if self._log is not None:
             level = "info" if state is State.CLOSED else "warning"
             self._log.event("breaker", level=level, name=name, state=state.word, why=why)
@@ -160,15 +166,15 @@ class Counters:
 
     # --- for the operators' API ---------------------------------------------------------------------------------------
 
-    def told(self, kind: Literal["page", "fragment", "context"], name: str) -> dict[str, Any]:
-        """What was counted of one page, fragment or context since this process began; nothing where nothing was."""
+    def told(self) -> dict[str, Any]:
+        """What was counted since this process began, of each page, fragment and context by name, and of the process."""
         held: Mapping[str, Mapping[str, Told]] = {
-            "page": self._pages,
-            "fragment": self._fragments,
-            "context": self._contexts,
+            "pages": self._pages,
+            "fragments": self._fragments,
+            "contexts": self._contexts,
         }
-        counts = held[kind].get(name)
-        return {} if counts is None else counts.told()
+        told = {kind: {name: each.told() for name, each in counts.items()} for kind, counts in held.items()}
+        return {**told, "process": {"lag": self._lag.counts, "shed": dict(self._shed)}}
 
     # --- the loop's lag -----------------------------------------------------------------------------------------------
 

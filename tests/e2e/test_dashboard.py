@@ -91,7 +91,7 @@ async def test_a_purge_is_asked_for_twice_and_told(gateway: Process, page: Page)
     await page.keyboard.press("Escape")
     await expect(page.get_by_role("dialog")).to_have_count(0)
     await expect(button).to_be_focused()
-    await expect(page.get_by_text("Nothing since this process began.")).to_be_visible()
+    await expect(page.get_by_text("Nothing since the workers began.")).to_be_visible()
     await page.keyboard.press("Enter")
     await page.get_by_label("Forget").check()
     await page.get_by_role("dialog").get_by_role("button", name="Purge").click()
@@ -120,6 +120,35 @@ async def test_an_override_says_until_when_and_why_and_can_be_ended(gateway: Pro
     await page.get_by_role("dialog").get_by_role("button", name="End it").click()
     await expect(page.get_by_text("Nothing is overridden.")).to_be_visible()
     await expect(row).not_to_contain_text("overridden")
+
+
+async def test_an_incident_is_at_the_top(site: Site, context: FakeContext, serve: Serve, page: Page) -> None:
+    """Which context, since when, why, what visitors see; and that the gateway itself is well."""
+    context.route("/price", "no", status=500)
+    site.settings({"admin": {"token": TOKEN}})
+    hasty = {"breaker": {"min_requests": 3}, "retry": {"extra": 0}}
+    site.page(
+        '<bff-fragment name="shop/price"></bff-fragment>',
+        {"price": {"path": "/price", "policy": hasty}},
+        upstream=context.origin,
+    )
+    (site.fragments / "about").mkdir()
+    (site.fragments / "about" / "context.yaml").write_text(
+        "owner: team-about\nupstream: http://127.0.0.1:9\nfragments: {us: {path: /us}}\n"
+    )
+    gateway = await serve()
+    for _ in range(5):
+        async with await gateway.get("/page") as answer:
+            await answer.rest()
+    await page.goto(f"{gateway.origin}/_bff/admin/#{TOKEN}")
+    headings = page.get_by_role("heading", level=2)
+    await expect(headings.first).to_have_text("shop")
+    await expect(page.get_by_text("shop (1 not asked, for")).to_be_visible()
+    row = page.get_by_role("row", name="price", exact=False)
+    await expect(row).to_contain_text("failed")
+    await expect(row).to_contain_text("omitted 5")
+    await expect(page.get_by_text("95 % are below")).to_be_visible()
+    await expect(page.get_by_text("1 worker ·")).to_be_visible()
 
 
 async def test_on_a_port_of_its_own_it_is_whole(site: Site, context: FakeContext, page: Page, tmp_path: Path) -> None:

@@ -55,8 +55,10 @@ async def test_each_worker_reads_the_others(tmp_path: Path) -> None:
     own = exposition(shed=1, streams=1, good=True)
     peers = [Peers(tmp_path, index, 3) for index in range(3)]
     for each in peers[:2]:
-        await each.start(lambda: own)
+        await each.start({"metrics": lambda: own, "pid": lambda: b"7"})
     assert values(await peers[0].summed(own))["bff_streams{}"] == 2, "the third one is not there, and not waited for"
+    assert await peers[0].others("pid") == [b"7"]
+    assert await peers[0].others("nothing") == []
     await peers[1].aclose()
     assert values(await peers[0].summed(own))["bff_streams{}"] == 1
     await peers[0].aclose()

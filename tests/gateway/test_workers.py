@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -25,7 +25,9 @@ class Site:
 
     def __init__(self, folder: Path, *, listen: str = "127.0.0.1:0") -> None:
         (folder / "fragments").mkdir(exist_ok=True)
-        (folder / "bff.yaml").write_text(f"listen: {listen}\nstore: sqlite:///bff.sqlite\nworkers: 2\nwatch: false\n")
+        (folder / "bff.yaml").write_text(
+            f"listen: {listen}\nstore: sqlite:///bff.sqlite\nworkers: 2\nwatch: false\nadmin: {{token: own}}\n"
+        )
         command = [sys.executable, "-m", "bff", "serve", "--config", str(folder / "bff.yaml")]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.url = ""
@@ -59,8 +61,9 @@ def start() -> Iterator[Callable[..., Site]]:
         site.process.communicate()
 
 
-def get(url: str) -> str:
-    with urlopen(url, timeout=10) as answer:
+def get(url: str, body: str | None = None) -> str:
+    request = Request(url, body.encode() if body else None, {"authorization": "Bearer own"})
+    with urlopen(request, timeout=10) as answer:
         return str(answer.read().decode())
 
 
@@ -75,6 +78,21 @@ def test_two_workers_share_a_port_and_their_numbers(tmp_path: Path, start: Calla
     site.process.send_signal(signal.SIGTERM)
     assert site.process.wait(30) == 0
     site.until("stopped")
+
+
+def test_each_worker_tells_operators_of_all(tmp_path: Path, start: Callable[..., Site]) -> None:
+    """Which one answers is chance: what was done at one is shown by the other, too."""
+    site = start(tmp_path)
+    admin = site.until("ready")["url"] + "/_bff/admin"
+    for _ in range(8):
+        get(f"{admin}/purge", '{"all": true}')
+    for _ in range(8):
+        told = json.loads(get(f"{admin}/status"))
+        assert {int(pid) for pid in told["process"]["pids"]} == site.workers()
+        assert len(told["actions"]) == 8
+        assert told["store"] == {"tier": "sqlite", "reached": True, "entries": 0, "bytes": 0}
+    site.process.send_signal(signal.SIGTERM)
+    assert site.process.wait(30) == 0
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path, start: Callable[..., Site]) -> None:
