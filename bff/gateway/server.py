@@ -90,26 +90,42 @@ class Server:
         call()
 
     async def leave(self, within: float | None = None) -> None:
-        """Take no more requests, finish what is under way within `limits.drain` seconds or fewer, end the rest."""
-        shared = self.shared
-        shared.drain.draining = True
+        """Begin nothing more, finish what is under way within `limits.drain` seconds or fewer, end the rest.
+
+        Until what was under way has ended, new connections are told of that: probes get their answers, others 503.
+        """
+        self.shared.drain.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.shared.limits.drain if within is None else within):
+                await self._emptied()
+                self._close()
+                await self._emptied()
+        await self.abort()
+
+    async def _emptied(self) -> None:
+        """Have who is connected now leave, each with the response under way, and wait until they are gone."""
+        shared, gone = self.shared, asyncio.Event()
+        leaving = set(shared.connections)
+
+        def look() -> None:
+            if leaving.isdisjoint(shared.connections) and not shared.cycles:
+                gone.set()
+
+        shared.settled = look
+        for connection in leaving:
+            connection.shutdown()
+        look()
+        await gone.wait()
+
+    def _close(self) -> None:
         for server in self._servers:
             server.close()
-        for connection in list(shared.connections):
-            connection.shutdown()
-        emptied = asyncio.Event()
-        shared.emptied = emptied.set
-        shared.settled()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(emptied.wait(), shared.limits.drain if within is None else within)
-        await self.abort()
 
     async def abort(self) -> None:
         """End everything now."""
         shared = self.shared
         shared.drain.draining = True
-        for server in self._servers:
-            server.close()
+        self._close()
         tasks = [cycle.task for cycle in shared.cycles if cycle.task is not None]
         for task in tasks:
             task.cancel()

@@ -112,12 +112,7 @@ class Shared:
     state: dict[str, Any] = field(default_factory=dict)  # the lifespan's
     date: bytes = b""  # the Date line of this second
 
-    emptied: Callable[[], None] | None = None  # called once nothing is left, while draining
-
-    def settled(self) -> None:
-        """A connection or an application has ended; perhaps it was the last one."""
-        if self.emptied is not None and not self.connections and not self.cycles:
-            self.emptied()
+    settled: Callable[[], None] = lambda: None  # a connection or an application has ended; perhaps it was the last one
 
     def tick(self, wall: float) -> None:
         """Renew the Date line (RFC 9110 §6.6.1); once a second is enough."""

@@ -70,7 +70,7 @@ class Turns:
     def _whole(self, method: str, status: int, headers: Headers, body: bytes) -> bytes:
         """A complete response as it goes over the wire."""
         lines, length, close = head(status, headers, self.shared.date)
-        if length is None and status not in BODYLESS:
+        if length is None and status not in BODYLESS and method != "HEAD":  # what a GET would have is not known
             lines += b"content-length: %d\r\n" % len(body)
         if close:
             self.last = True
@@ -79,9 +79,9 @@ class Turns:
         return lines + b"\r\n" + (b"" if method == "HEAD" or status in BODYLESS else body)
 
     def full(self) -> bool:
-        """As many responses are under way as may be, or the gateway is overloaded: what began could not be finished."""
+        """As many responses are under way as may be, or the gateway is overloaded or leaves: what began could not be finished."""
         shared = self.shared
-        if shared.drain.streams >= self.limits.streams:
+        if shared.drain.draining or shared.drain.streams >= self.limits.streams:
             return True
         return shared.overloaded is not None and shared.overloaded(b"/") != ""
 
@@ -89,6 +89,8 @@ class Turns:
         """The limit that keeps a request out; "" where none does. Probes are always let in."""
         if path in PROBES:
             return ""
+        if self.shared.drain.draining:
+            return "drain"
         if self.shared.drain.streams >= self.limits.streams:
             return "streams"
         return self.shared.overloaded(path) if self.shared.overloaded is not None else ""
@@ -102,8 +104,9 @@ class Turns:
         self.headed = False
         if reached:
             self.shared.shed(reached)
-            again = [(b"retry-after", b"1" if reached == "streams" else b"2")]
-            made = shown(503, "The gateway has too much to do.", html=accepts_html(cycle.scope), headers=again)
+            again = [(b"retry-after", b"1" if reached in ("streams", "drain") else b"2")]
+            why = "The gateway is leaving." if reached == "drain" else "The gateway has too much to do."
+            made = shown(503, why, html=accepts_html(cycle.scope), headers=again)
             cycle.reply(made.status, made.headers, made.body)
         else:
             cycle.task = self.loop.create_task(cycle.run(self.shared.app))

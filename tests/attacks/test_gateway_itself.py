@@ -350,12 +350,11 @@ async def test_sigterm_drains_what_is_under_way_and_begins_nothing_more(tmp_path
             await card.asked()
             made.send_signal(signal.SIGTERM)
             async with asyncio.timeout(PATIENCE):
-                while True:
-                    try:
-                        await get(address, "/page")
-                    except ConnectionError:
-                        break
+                while not (await get(address, "/_bff/readyz")).startswith(b"HTTP/1.1 503 "):
                     await asyncio.sleep(0.02)
+            refused = await get(address, "/page")
+            assert refused.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1" in refused
             card.open()
             for page in await asyncio.gather(*pages):
                 assert b"the end" in page

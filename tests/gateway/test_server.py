@@ -241,8 +241,9 @@ def test_a_process_finishes_what_is_under_way_and_exits_with_0() -> None:
             assert b"first" in busy.recv(65536)
             process.send_signal(signal.SIGTERM)
             assert idle.recv(1) == b""
-            with pytest.raises(ConnectionRefusedError):
-                socket.create_connection((host, int(port)), timeout=10)
+            with socket.create_connection((host, int(port)), timeout=10) as late:
+                late.sendall(OK)
+                assert late.recv(65536).startswith(b"HTTP/1.1 503 ")
             process.stdin.write("\n")
             process.stdin.flush()
             assert busy.recv(65536).endswith(b"last\r\n0\r\n\r\n")

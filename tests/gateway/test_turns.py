@@ -177,6 +177,14 @@ async def test_head_is_answered_at_once_without_its_body() -> None:
         assert (await client.answer()).body == b"now"
 
 
+async def test_a_head_at_once_says_no_length_that_is_not_known() -> None:
+    async with serving(AtOnce((200, [], b""))) as running:
+        client = await running.connect()
+        await client.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + OK)
+        assert "content-length" not in (await client.answer(head=True)).headers  # RFC 9110 §8.6: what a GET would have
+        assert (await client.answer()).headers["content-length"] == "0"
+
+
 async def test_a_304_at_once_has_no_body_and_no_length() -> None:
     async with serving(AtOnce((304, [(b"etag", b'"a"')], b""))) as running:
         client = await running.connect()
@@ -386,6 +394,29 @@ async def test_leaving_ends_idle_connections_and_waits_for_the_others() -> None:
         await leaving
         with pytest.raises(ConnectionRefusedError):
             await running.connect()
+
+
+async def test_leaving_is_told_to_probes_and_nothing_else_begins_while_something_is_under_way() -> None:
+    app, drain = Held(), Drain()
+    async with serving(app, leaving=drain) as running:
+        busy, probe, idle = await running.connect(), await running.connect(), None
+        await busy.send(get(b"/busy"))
+        assert await app.asked.get() == "/busy"
+        leaving = asyncio.ensure_future(running.server.leave())
+        assert await probe.rest() == b""  # it was idle
+        probe, late, idle = await running.connect(), await running.connect(), await running.connect()
+        refused = await late.ask(get(b"/late"))
+        assert (refused.status, refused.headers["retry-after"], refused.headers["connection"]) == (503, "1", "close")
+        assert await late.rest() == b""
+        await probe.send(get(b"/_bff/readyz"))
+        assert await app.asked.get() == "/_bff/readyz"
+        app.release.set()
+        assert (await probe.answer()).headers["connection"] == "close"
+        assert (await busy.answer()).status == 200
+        await leaving
+        assert await idle.rest() == b""
+        assert running.shed == ["drain"]
+        assert not running.server.shared.connections
 
 
 async def test_leaving_ends_what_does_not_end() -> None:
