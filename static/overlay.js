@@ -38,6 +38,7 @@ button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
   padding: 7px 12px; border: 1px solid var(--line); border-radius: 99px; background: var(--paper); color: var(--ink);
   box-shadow: 0 2px 10px #0003; font-variant-numeric: tabular-nums; }
 .corner b { font-weight: 650; }
+@media (max-width: 640px) { .corner .words { display: none; } }
 .dot { inline-size: 8px; block-size: 8px; border-radius: 50%; background: var(--tone); }
 .box { position: fixed; z-index: 2147483645; pointer-events: none; outline: 2px dashed var(--tone); outline-offset: -2px; border-radius: 4px; }
 .box.lit { outline-style: solid; outline-width: 3px; background: color-mix(in srgb, var(--tone) 12%, transparent); }
@@ -232,6 +233,34 @@ const violations = (tell) => {
     }).observe();
 };
 
+/** Hold the corner above what the page itself keeps at the bottom of the window, a bar of its own. @param {HTMLElement} corner @param {HTMLElement} panel */
+const clear = (corner, panel) => {
+  /** @type {?Element} */
+  let bar = null;
+  const bars = new ResizeObserver(() => settle());
+  const settle = () => {
+    const found = panel.hidden ? bottom(/** @type {ShadowRoot} */ (corner.getRootNode()).host) : null;
+    if (found !== bar) {
+      if (bar) bars.unobserve(bar);
+      if (found) bars.observe(found);
+      bar = found;
+    }
+    corner.style.insetBlockEnd = bar ? `${Math.round(innerHeight - bar.getBoundingClientRect().top) + 12}px` : "";
+  };
+  bars.observe(document.documentElement);
+  addEventListener("resize", settle);
+  return settle;
+};
+
+/** @param {Element} own @returns {?Element} what stays at the bottom right whatever is scrolled, unless it is most of the window */
+const bottom = (own) => {
+  for (const at of document.elementsFromPoint(innerWidth - 24, innerHeight - 2)) {
+    for (let up = /** @type {?Element} */ (at); up && up !== own; up = up.parentElement)
+      if (/fixed|sticky/.test(getComputedStyle(up).position) && up.getBoundingClientRect().top > innerHeight / 4) return up;
+  }
+  return null;
+};
+
 /** @param {Report} report */
 const start = (report) => {
   const host = element("div", { id: "bff-overlay-host" });
@@ -250,7 +279,8 @@ const start = (report) => {
     { type: "button", class: `corner ${worst}`, "aria-expanded": "false", "aria-controls": "panel", title: "Slots of this page (bff dev)" },
     element("span", { class: "dot", "aria-hidden": "true" }),
     element("b", {}, "bff"),
-    `${time(report.ms)} · ${words || "no slots"}`,
+    time(report.ms),
+    element("span", { class: "words" }, ` · ${words || "no slots"}`),
     warning,
   );
   const list = element("ul", {});
@@ -265,6 +295,7 @@ const start = (report) => {
   );
   root.append(corner, panel);
   document.body.append(host);
+  const settle = clear(corner, panel);
 
   violations((text) => {
     heading.hidden = false;
@@ -275,6 +306,7 @@ const start = (report) => {
   /** @param {boolean} open */
   const toggle = (open) => {
     panel.hidden = !open;
+    settle();
     corner.setAttribute("aria-expanded", String(open));
     outlines.show(open);
     try {

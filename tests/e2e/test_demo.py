@@ -324,6 +324,28 @@ async def test_the_overlay_names_the_owner_of_what_is_stale(well: Demo, chromium
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 400])
+@pytest.mark.parametrize("path", ["/", "/checkout/1"])
+async def test_the_overlay_covers_neither_the_switches_nor_the_end_of_a_page(
+    well: Demo, chromium: Browser, path: str, width: int
+) -> None:
+    tab = await ChromiumTab.open(chromium, viewport={"width": width, "height": 640})
+    await tab.goto(well.origin + path)
+    await seen(tab, "!!document.querySelector('#bff-overlay-host') && document.readyState == 'complete'")
+    await tab.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    clear = """(([own, ...others]) => others.every(other => own.top >= other.bottom || own.bottom <= other.top))([
+        document.querySelector('#bff-overlay-host').shadowRoot.querySelector('.corner'),
+        document.querySelector('.deck'), ...document.querySelectorAll('.bottom p'),
+    ].map(each => each.getBoundingClientRect()))"""
+    await seen(tab, clear)
+    await tab.page.click(".strip summary")
+    await seen(tab, "document.querySelector('.strip').open && document.querySelector('.deck').offsetHeight > 200")
+    away = "(([own, deck]) => own.bottom <= deck.top)([document.querySelector('#bff-overlay-host').shadowRoot.querySelector('.corner'), document.querySelector('.deck')].map(each => each.getBoundingClientRect()))"
+    await seen(tab, away)
+    await tab.close()
+
+
+@pytest.mark.browser
 async def test_without_scripts_forms_and_lists_are_of_use(well: Demo, chromium: Browser) -> None:
     tab = await ChromiumTab.open(chromium, java_script_enabled=False)
     page = tab.page

@@ -93,6 +93,28 @@ async def test_the_panel_lists_every_slot_with_its_waterfall(view: View) -> None
     assert "course-card" in await view.evaluate(f"{ROOT}.querySelector('.box.lit').textContent")
 
 
+async def test_the_corner_keeps_clear_of_what_the_page_has_at_the_bottom(view: View) -> None:
+    corner = f"{ROOT}.querySelector('.corner').getBoundingClientRect()"
+    above = f"Math.round(innerHeight - {corner}.bottom)"
+    assert await view.evaluate(above) == 12
+    bar = "position: fixed; inset: auto 0 0 0; height: 50px"
+    await view.evaluate(
+        f"(window.bar = document.createElement('div'), bar.style.cssText = '{bar}', document.body.append(bar), 1)"
+    )
+    await view.evaluate("(dispatchEvent(new Event('resize')), 1)")
+    assert await view.evaluate(above) == 62
+    await view.evaluate("(bar.style.height = '90px', 1)")
+    await seen(view, f"{above} == 102")
+    await view.evaluate(f"({ROOT}.querySelector('.corner').click(), 1)")
+    assert await view.evaluate(above) == 12, "the panel lies over the bar"
+    await view.evaluate(f"({ROOT}.querySelector('.corner').click(), 1)")
+    assert await view.evaluate(above) == 102
+    await view.evaluate("(bar.style.height = '90vh', dispatchEvent(new Event('resize')), 1)")
+    assert await view.evaluate(above) == 12, "nor does it leave for a dialog"
+    await view.evaluate("(bar.remove(), dispatchEvent(new Event('resize')), 1)")
+    assert await view.evaluate(above) == 12
+
+
 async def test_violations_of_the_policy_are_listed(view: View) -> None:
     image = "document.createElement('img')"
     await view.evaluate(f"(document.body.append(Object.assign({image}, {{src: 'http://127.0.0.1:9/x.png'}})), 1)")
