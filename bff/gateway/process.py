@@ -28,12 +28,13 @@ def serve(
     settings: Settings, *, env: Mapping[str, str], config: Path | None, dev: bool = False, log_format: str | None = None
 ) -> None:
     """Run the gateway until a signal ends it: `bff serve`, and with `dev` `bff dev`."""
-    settings = with_token(settings) if dev else settings
+    given, settings = settings, with_token(settings) if dev else settings
+    made = settings is not given
     log = Log(
         form="console" if (log_format or settings.logging.format) == "console" else "json",
         access=settings.logging.access,
     )
-    process = _Process(settings, env, config, log, dev=dev)
+    process = _Process(settings, env, config, log, dev=dev, made=made)
     if settings.workers == 1:
         process.serve()
         return
@@ -45,6 +46,8 @@ def serve(
 
         def all_ready() -> None:
             log.event("ready", url=url(held), workers=settings.workers)
+            if made:
+                lead(settings, url(held))
 
         code = Supervisor(settings.workers, work, log=log, ready=all_ready).run()
     log.event("stopped")
@@ -62,14 +65,24 @@ def with_token(settings: Settings) -> Settings:
     return settings.model_copy(update={"admin": settings.admin.model_copy(update={"token": token})})
 
 
-class _Process:
-    """One process that serves: the only one, or a worker."""
+def lead(settings: Settings, url: str) -> None:
+    """Tell where the dashboard is, with the token that was made for it behind the `#`: browsers keep that to themselves."""
+    where = f"http://{settings.admin.listen}" if settings.admin.listen else url
+    if where.startswith("http"):
+        sys.stderr.write(f"dashboard: {where}/_bff/admin/#{settings.admin.token}\n")
 
-    def __init__(self, settings: Settings, env: Mapping[str, str], config: Path | None, log: Log, *, dev: bool) -> None:
+
+class _Process:
+    """One process that serves: the only one, or a worker. `made`: the admin token was made for this run."""
+
+    def __init__(
+        self, settings: Settings, env: Mapping[str, str], config: Path | None, log: Log, *, dev: bool, made: bool
+    ) -> None:
         self._settings = settings
         self._registry = Registry(settings, env, config=config)
         self._log = log
         self._dev = dev
+        self._made = made
 
     def serve(
         self,
@@ -93,6 +106,8 @@ class _Process:
                     return
                 world = registry.world
                 log.event("ready", url=url, pages=len(world.pages), fragments=len(world.fragments))
+                if self._made:
+                    lead(self._settings, url)
 
             run(
                 gateway,

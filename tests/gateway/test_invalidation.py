@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from bff.config.options import Settings
 from bff.events.signature import sign
-from bff.gateway.process import with_token
+from bff.gateway.process import lead, with_token
 from tests.events.telling import CATALOG, TOPIC, captured
 from tests.fakes import until
 from tests.gateway.test_app import Site
@@ -222,3 +222,19 @@ def test_developers_are_given_a_token(capsys: pytest.CaptureFixture[str]) -> Non
         given = Settings.model_validate({"admin": own})
         assert with_token(given) == given
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("listen", "url", "told"),
+    [
+        ("", "http://127.0.0.1:8000", "dashboard: http://127.0.0.1:8000/_bff/admin/#hush\n"),
+        ("127.0.0.1:9000", "http://127.0.0.1:8000", "dashboard: http://127.0.0.1:9000/_bff/admin/#hush\n"),
+        ("127.0.0.1:9000", "unix:/run/bff", "dashboard: http://127.0.0.1:9000/_bff/admin/#hush\n"),
+        ("", "unix:/run/bff", ""),
+    ],
+)
+def test_developers_are_led_to_the_dashboard(
+    listen: str, url: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lead(Settings.model_validate({"admin": {"token": "hush", "listen": listen}}), url)
+    assert capsys.readouterr().err == told
