@@ -174,6 +174,10 @@ def render(
             headers.append((chosen.settings.identity.header.name.encode(), principal.encode()))
         registry = chosen.registry()
         rendered = anyio.run(_rendered, chosen, registry, path, [(b"accept", ACCEPT[accept].encode()), *headers])
+        if rendered.report is None and rendered.status == 400:
+            raise Unusable(
+                f"{path} asks wrongly: a query parameter is missing, repeated or not valid; see the page's `query`"
+            )
         if rendered.report is None:
             routes = ", ".join(sorted(page.route for page in registry.world.pages.values())) or "none"
             raise Unusable(f"there is no page at {path}; routes are {routes}")
@@ -249,7 +253,9 @@ def verify(
 
 @app.command()
 def schema(
-    of: Annotated[Literal["context", "settings"], typer.Argument(help="context.yaml, or bff.yaml.")],
+    of: Annotated[Literal["context", "settings"], typer.Argument(help="context.yaml, or bff.yaml.")] = "context",
+    config: ConfigFile = None,  # noqa: ARG001 - which all commands take: a schema is the same everywhere
+    fragments: Folder = None,  # noqa: ARG001 - as above
 ) -> None:
     """Print the JSON Schema of context.yaml or bff.yaml, for editors.
 

@@ -16,8 +16,8 @@ _RANK: Final[Mapping[str, int]] = {"error": 0, "warning": 1, "note": 2}
 
 
 def relative(findings: Iterable[Finding], to: Path) -> list[Finding]:
-    """The same findings, sorted by place, with files as seen from `to` where they lie below it."""
-    near = [replace(finding, file=_near(finding.file, to)) for finding in findings]
+    """The same findings, each once, sorted by place, with files as seen from `to` where they lie below it."""
+    near = dict.fromkeys(replace(finding, file=_near(finding.file, to)) for finding in findings)
     return sorted(near, key=lambda f: (_RANK[f.severity] == 2, f.file, f.line, f.column, _RANK[f.severity], f.message))
 
 

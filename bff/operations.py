@@ -32,7 +32,7 @@ def explain(
     """
     with plainly():
         if url:
-            for line in _gateway(url, token, config).explain(name):
+            for line in _gateway(url, token, config, fragments).explain(name):
                 typer.echo(line)
             return
         chosen = choose(config, fragments)
@@ -58,6 +58,7 @@ def purge(
     url: Url = "",
     token: Token = "",
     config: ConfigFile = None,
+    fragments: Folder = None,
 ) -> None:
     """Make a running gateway forget what it keeps, or with --soft fetch it again.
 
@@ -68,7 +69,7 @@ def purge(
     with plainly():
         if len(asked) != 1:
             raise Unusable("say what to purge: one of --tag, --fragment, --context, --all")
-        said = _gateway(url, token, config).purge(asked | {"soft": soft})
+        said = _gateway(url, token, config, fragments).purge(asked | {"soft": soft})
     typer.echo(said)
 
 
@@ -88,13 +89,14 @@ def override(
     url: Url = "",
     token: Token = "",
     config: ConfigFile = None,
+    fragments: Folder = None,
 ) -> None:
     """Change policies of a running gateway for a while: on all of its workers and machines, within the ceilings, on record.
 
     Example: bff override discovery/course-card timeout.total=800ms state=stored --for 2h --reason "slow since the release"
     """
     with plainly():
-        gateway = _gateway(url, token, config)
+        gateway = _gateway(url, token, config, fragments)
         if list_:
             lines = gateway.overrides()
         elif not target:
@@ -107,8 +109,8 @@ def override(
         typer.echo(line)
 
 
-def _gateway(url: str, token: str, config: ConfigFile) -> operate.Gateway:
-    settings = Settings() if url and token else choose(config, None).settings
+def _gateway(url: str, token: str, config: ConfigFile, fragments: Folder) -> operate.Gateway:
+    settings = Settings() if url and token else choose(config, fragments).settings
     return operate.gateway(url, token, settings)
 
 

@@ -30,6 +30,8 @@ COMMANDS = (
     "schema",
     "demo",
     "verify",
+    "purge",
+    "override",
     "new context",
     "new fragment",
     "new page",
@@ -58,7 +60,7 @@ def test_every_commands_help_teaches_by_example(command: str) -> None:
     assert "Example: bff" in re.sub(r"\s+", " ", result.stdout)
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "schema"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_takes_settings_and_registrations(command: str) -> None:
     text = bff(*command.split(), "--help").stdout
     assert "--config" in text
@@ -202,6 +204,7 @@ def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("of", "key"), [("context", "fragments"), ("settings", "listen")])
 def test_schemas_are_json(of: str, key: str) -> None:
+    assert bff("schema", "--config", "no.yaml", "--fragments", "none").stdout == bff("schema", "context").stdout
     document = json.loads(bff("schema", of).stdout)
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert key in document["properties"]
@@ -266,6 +269,14 @@ def test_a_page_that_fails_is_exit_code_1(served: str, tmp_path: Path) -> None:
     result = bff("render", "/cart", BFF_UPSTREAM__SHOP=served)
     assert result.exit_code == 1
     assert "502" in result.stderr.splitlines()[0]
+
+
+def test_a_bad_query_is_told_as_one(tmp_path: Path) -> None:
+    made = shop(tmp_path / "fragments") / "context.yaml"
+    made.write_text(made.read_text() + "    query: {n: {type: int, default: 1}}\n")
+    result = bff("render", "/cart?n=x")
+    assert result.exit_code == 2
+    assert "a query parameter is" in result.stderr
 
 
 def test_no_page_there_is_exit_code_2_with_the_routes(tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ def finding(severity: Literal["error", "warning", "note"] = "error", file: str =
     )
 
 
+def test_what_two_pages_share_is_told_once() -> None:
+    found = relative([finding(), finding(), finding(line=4)], Path("/"))
+    assert [(each.file, each.line) for each in found] == [("x/a.yaml", 3), ("x/a.yaml", 4)]
+
+
 def test_files_below_the_working_directory_are_told_from_there_and_others_in_full() -> None:
     near, far = relative([finding(file="/x/y/a.yaml"), finding(file="/z/a.yaml")], Path("/x"))
     assert {near.file, far.file} == {"y/a.yaml", "/z/a.yaml"}
