@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.crowd import TOKEN, gateways, settings
+from tests.e2e.crowd import gateways, settings
 from tests.e2e.gateway import Process, Site
 from tests.fakes import PATIENCE, FakeContext
 from tests.gateway.wire import Answer, Client
@@ -32,10 +31,6 @@ class Visitor:
         async with asyncio.timeout(PATIENCE):
             return await self._client.ask(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode())
 
-    async def worker(self) -> int:
-        status = json.loads((await self.ask("/_bff/admin/status", authorization=f"Bearer {TOKEN}")).body)
-        return int(status["process"]["pid"])
-
     async def text(self, path: str) -> str:
         return (await self.ask(path)).body.decode()
 
@@ -48,11 +43,28 @@ async def two(gateway: Process) -> AsyncIterator[list[Visitor]]:
     async with contextlib.AsyncExitStack() as stack:
         async with asyncio.timeout(PATIENCE):
             while len(found) < 2:
-                client = Client(*await asyncio.open_connection(host, int(port)))
-                stack.push_async_callback(client.close)
-                visitor = Visitor(client)
-                found.setdefault(await visitor.worker(), visitor)
+                reader, writer = await asyncio.open_connection(host, int(port))
+                visitor = Visitor(Client(reader, writer))
+                stack.callback(writer.close)
+                assert (await visitor.ask("/_bff/livez")).status == 200
+                found.setdefault(holder(gateway, int(port), writer.get_extra_info("sockname")[1]), visitor)
         yield [*found.values()]
+
+
+def holder(gateway: Process, port: int, ours: int) -> int:
+    """The worker that has the other end of a connection from our port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (inode,) = [row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[2].endswith(f":{ours:04X}")]
+    parent = gateway.process.pid
+    workers = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    (found,) = [each for each in workers if f"socket:[{inode}]" in map(str, links(Path(f"/proc/{each}/fd")))]
+    return int(found)
+
+
+def links(folder: Path) -> Iterator[Path]:
+    for each in folder.iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            yield each.readlink()
 
 
 async def test_what_is_changed_by_one_worker_is_shown_by_no_other(
