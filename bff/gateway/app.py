@@ -185,7 +185,7 @@ class Gateway:
                     standing = running.invalidation.standings.told
                     await self.peers.start({"metrics": self.telemetry.exposition, "standing": standing})
                 if self.settings.watch:
-                    tasks.start_soon(self.registry.watch, self._changed)
+                    tasks.start_soon(self.registry.watch, self._reloaded)
                 tasks.start_soon(running.overrides.run)
                 tasks.start_soon(running.assets.run)
                 await running.assets.settled(_UNSTYLED)
@@ -227,10 +227,22 @@ class Gateway:
             self.identifier.start(remote.get_json)
             yield
 
-    def _changed(self, world: World, findings: list[Finding]) -> None:
+    def _reloaded(self, world: World, findings: list[Finding]) -> None:
+        """Files have changed; of several workers the first tells what it found in them, and that they hold."""
+        if self.peers is None or self.peers.first:
+            for finding in findings:
+                self.log.finding(finding)
+            broken = [name for name, good in world.loaded.items() if not good]
+            level = "warning" if broken else "info"
+            self.log.event(
+                "reloaded", level=level, pages=len(world.pages), fragments=len(world.fragments), broken=broken
+            )
+        self._changed(world)
+
+    def _changed(self, world: World) -> None:
         """Registrations have changed: what is under way ends as it began, what comes next is new."""
-        for finding in findings:
-            self.log.finding(finding)
+        cors = self.registry.settings.cors
+        self.cors.allow(cors.origins, credentials=cors.credentials)
         if self.running is not None:
             self.running.assets.register(world.fragments)
             self.running.proxy.register(world)
@@ -240,13 +252,13 @@ class Gateway:
 
     async def override(self, layers: Layers) -> None:
         """Let what operators have changed hold from the next page on."""
-        self._changed(await anyio.to_thread.run_sync(self.registry.override, layers), [])
+        self._changed(await anyio.to_thread.run_sync(self.registry.override, layers))
 
     def replan(self) -> None:
         """Plan pages anew: registrations have changed, or the files that their heads refer to."""
         if self.running is not None:
             held, world = self.running.assets.hoisted, self.registry.world
-            self.running.pages.planner = planner(self.registry, self.settings, world, held)
+            self.running.pages.planner = planner(self.registry, world, held)
 
     def reload(self) -> None:
         """Read the registrations again (SIGHUP)."""
@@ -255,7 +267,7 @@ class Gateway:
 
     async def _reload(self) -> None:
         world = await anyio.to_thread.run_sync(self.registry.reload)
-        self._changed(world, [*world.findings])
+        self._reloaded(world, [*world.findings])
 
     # --- other methods on pages ---------------------------------------------------------------------------------------
 

@@ -175,7 +175,7 @@ def _event_json(event: str, level: str, fields: Mapping[str, Any]) -> str:
 
 
 def _event_text(event: str, level: str, fields: Mapping[str, Any]) -> str:
-    said = " ".join(f"{name}={value}" for name, value in fields.items() if value not in ("", None))
+    said = " ".join(f"{name}={value}" for name, value in fields.items() if value not in ("", None, []))
     return f"{'' if level == 'info' else level + ': '}{event} {said}".rstrip()
 
 

@@ -207,6 +207,10 @@ async def test_registrations_are_read_again(site: Site) -> None:
         assert "changed" in (await client.get("/plain")).text, "the last good version stays"
         site.log.flush()
         assert b'"event":"finding"' in b"".join(site.said)
+        told = [json.loads(line) for line in b"".join(site.said).splitlines()]
+        reloads = [(each["level"], each["pages"], each["broken"]) for each in told if each["event"] == "reloaded"]
+        there = len(site.gateway.registry.world.pages)
+        assert reloads == [("info", there, []), ("warning", there, ["shop"])]
 
 
 async def test_registrations_are_watched(tmp_path: Path) -> None:
@@ -323,7 +327,7 @@ async def test_the_answer_to_a_form_is_encoded_unless_another_site_sent_it(site:
         assert response.headers["content-encoding"] == "gzip"
         assert response.content == LONG
         (site.shop / "context.yaml").write_text(CONTEXT.replace("query: {q", "cross_site: true, query: {q"))
-        site.gateway._changed(site.registry.load(), [])
+        site.gateway._changed(site.registry.load())
         headers = {"accept_encoding": "gzip", "sec_fetch_site": "cross-site"}
         response = await fetched(site, client, "/p/1", "/main/1", LONG, method="POST", **headers)
         assert "content-encoding" not in response.headers
