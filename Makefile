@@ -14,7 +14,7 @@ PORT ?= 8000
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
-demo: $(VENV)/.demo ## six contexts and the gateway at http://127.0.0.1:8000/ (PORT=… for another port)
+demo: $(VENV)/.demo ## seven contexts and the gateway at http://127.0.0.1:8000/ (PORT=… for another port)
 	@exec $(BIN)/bff demo --port $(PORT)
 
 test: lint test-unit test-browser ## everything a change has to pass: lint, types, units with coverage, real browsers
@@ -51,7 +51,7 @@ fmt: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.demo ## write docs/settings.md again from the settings' own tables
+docs: $(VENV)/.demo ## write the pages of docs/ that the program itself knows again: settings, commands, caching
 	@$(BIN)/python docs/generate.py
 
 constraints: ## resolve the newest versions again and pin them

@@ -53,7 +53,6 @@ app = typer.Typer(
 )
 new = typer.Typer(help="Write a new context, fragment or page; nothing is ever overwritten.", no_args_is_help=True)
 app.add_typer(new, name="new")
-operations.add(app)
 
 
 def main() -> None:
@@ -340,6 +339,9 @@ def new_page(
     with plainly():
         chosen = choose(config, fragments)
         _wrote(scaffold.new_page(chosen.settings.fragments, name, path=path, env=chosen.env))
+
+
+operations.add(app)  # last in the list, too: first what everybody needs
 
 
 # --- what the commands say and do -------------------------------------------------------------------------------------

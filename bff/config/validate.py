@@ -28,6 +28,7 @@ class Places(Protocol):
 
 _WANTED: Final = {
     "string_type": "must be text",
+    "path_type": "must be text",
     "bool_type": "must be true or false",
     "int_type": "must be one value",
     "float_type": "must be one value",
@@ -107,7 +108,7 @@ def _finding(model: type[BaseModel], details: Mapping[str, Any], places: Places)
 
 def _remedy(kind: str, given: object) -> str:
     wanted = _WANTED[kind]
-    if isinstance(given, dict) and kind == "string_type":
+    if isinstance(given, dict) and wanted == "must be text":
         return 'put quotes around text that begins with "{"'
     return _REMEDIES.get(
         wanted, f"write a single value instead of a {'mapping' if isinstance(given, dict) else 'list'}"

@@ -272,6 +272,7 @@ def test_errors_name_the_variable(tmp_path: Path) -> None:
         ("lisen: x", "bff.yaml:1:1: error: unknown key 'lisen' — did you mean 'listen'?"),
         ("listen: '8000'", "bff.yaml:1:9: error: listen: '8000' is not an address"),
         ("listen: a:99999", "is not an address"),
+        ("fragments: {a: b}", "bff.yaml:1:12: error: fragments: must be text — put quotes around"),
         ("workers: 0", "bff.yaml:1:10: error: workers: must be at least 1"),
         ("workers: two", "whole number"),
         ("hosts: ['http://a']", "bff.yaml:1:9: error: 'http://a' is not a host"),
