@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from bff.model import Purge
@@ -20,6 +21,7 @@ PAUSE: Final = 0.25  # seconds between two tries to reach it
 FIRST: Final = 2.0  # seconds that a start waits for it
 LAST: Final = 0.5  # seconds that an end waits for what is still to be written
 ROWS: Final = 1000  # of the log, read at once
+BATCH: Final = 250  # purges written at once: a few milliseconds of whoever keeps the log
 
 
 class Away(Exception):
@@ -40,8 +42,8 @@ class Log(Protocol):
     async def read(self, after: int) -> tuple[list[Row], int]:
         """At most `ROWS` rows with marks after this one, in their order, and the log's floor."""
 
-    async def write(self, text: str) -> int:
-        """Add a purge; gives its mark."""
+    async def write(self, texts: Sequence[str]) -> int:
+        """Add purges, all or none, under marks that follow one another; gives that of the last."""
 
 
 class Follower:
@@ -111,28 +113,33 @@ class Follower:
 
     async def _settle(self) -> None:
         """Write what could not be written before."""
-        for text in [*self._ledger.owed]:
-            if self.reached and not await self._write(text):
-                return
+        await self._write([*self._ledger.owed])
 
-    async def purge(self, purge: Purge) -> bool:
-        """Write a purge now, or as soon as that is possible; whether it is written."""
-        text = self._ledger.owe(purge)
+    async def purge(self, *purges: Purge) -> bool:
+        """Write purges now, or as soon as that is possible; whether they are written."""
+        texts = [*dict.fromkeys(map(self._ledger.owe, purges))]
         if not self.reached:
             self._failed("away")
             return False
-        return await self._write(text)
+        return await self._write(texts)
 
-    async def _write(self, text: str) -> bool:
-        """Afterwards the log is looked at, so that what is fetched from now on counts as later than the purge."""
+    async def _write(self, texts: list[str]) -> bool:
+        """Write so much while the log can be reached; whether that is all of it."""
+        for first in range(0, len(texts), BATCH):
+            if not (self.reached and await self._write_some(texts[first : first + BATCH])):
+                return False
+        return True
+
+    async def _write_some(self, texts: list[str]) -> bool:
+        """Afterwards the log is looked at, so that what is fetched from now on counts as later than the purges."""
         mark = None
         self._ledger.begin()
         try:
-            mark = await self._log.write(text)
+            mark = await self._log.write(texts)
         except Away as error:
             self.missed(error)
         finally:
-            self._ledger.end(text, mark)
+            self._ledger.end(texts, mark)
         if mark is not None:
             try:
                 await self.look()

@@ -125,21 +125,22 @@ class Ledger:
         return text
 
     def begin(self) -> None:
-        """A purge is being written: what is read of the log meanwhile may be that one, and waits to be told."""
+        """Purges are being written: what is read of the log meanwhile may be one of them, and waits to be told."""
         self._writing += 1
 
-    def end(self, text: str, mark: int | None) -> None:
-        """It was written with this mark; None: it was not, or nobody knows."""
+    def end(self, texts: Sequence[str], mark: int | None) -> None:
+        """They were written, the last with this mark and the others with those before; None: they were not, or nobody knows."""
         self._writing -= 1
         if mark is not None:
-            purge = self.owed.pop(text, None)
+            marks = range(mark - len(texts) + 1, mark + 1)
+            for text, one in zip(texts, marks, strict=True):
+                purge = self.owed.pop(text, None)
+                if purge is not None:
+                    self._purges.add(purge, one)
             if not self.owed:
                 self._owed.clear()
-            if purge is not None:
-                self._purges.add(purge, mark)
-            if mark > self.mark:
-                self._own.add(mark)
-            self._held = [(each, other) for each, other in self._held if other != mark]
+            self._own.update(one for one in marks if one > self.mark)
+            self._held = [(each, other) for each, other in self._held if other not in marks]
         if not self._writing:
             held, self._held = self._held, []
             for each, other in held:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from bff.model import Clock, Headers, Purge
@@ -35,17 +36,18 @@ local time = redis.call('TIME')
 local mark = (time[1] * 1000 + math.floor(time[2] / 1000)) * 1024
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 if not last then write('', mark) last = mark end
-if ARGV[1] == '' then return redis.call('ZSCORE', KEYS[1], '') end
-mark = math.max(mark, last + 1)
-write(ARGV[1], mark)
-if redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[2]) then
-  local oldest = redis.call('ZRANGE', KEYS[1], 1, 1, 'WITHSCORES')
-  redis.call('ZREM', KEYS[1], oldest[1])
-  write('', oldest[2])
+if #ARGV == 1 then return redis.call('ZSCORE', KEYS[1], '') end
+mark = math.max(mark, last + 1) + #ARGV - 2
+for each = 2, #ARGV do write(ARGV[each], mark - #ARGV + each) end
+local over = redis.call('ZCARD', KEYS[1]) - ARGV[1]
+if over > 0 then
+  local oldest = redis.call('ZRANGE', KEYS[1], 1, over, 'WITHSCORES')
+  for each = 1, #oldest, 2 do redis.call('ZREM', KEYS[1], oldest[each]) end
+  write('', oldest[#oldest])
 end
 return string.format('%.0f', mark)"""
-"""Adds a purge under the next mark, after the floor (the member "") where there is no log; beyond the limit the oldest one
-is forgotten and the floor raised. A log that is lost begins with a floor above all marks before."""
+"""Adds purges under the next marks, after the floor (the member "") where there is no log; beyond the limit the oldest
+are forgotten and the floor raised. A log that is lost begins with a floor above all marks before."""
 
 
 class RedisTier:
@@ -156,8 +158,8 @@ class RedisTier:
 
     # --- purges -------------------------------------------------------------------------------------------------------
 
-    async def purge(self, purge: Purge) -> bool:
-        return await self._follower.purge(purge)
+    async def purge(self, *purges: Purge) -> bool:
+        return await self._follower.purge(*purges)
 
     async def connect(self) -> None:
         """For the follower."""
@@ -168,12 +170,12 @@ class RedisTier:
         """For the follower; begins a new log where there is none."""
         rows, floor = await self._reads.ask(*_news(after))
         if floor is None:
-            (floor,) = await self._writes.ask(("EVAL", _LOG, 1, PURGES, "", LIMIT))
+            (floor,) = await self._writes.ask(("EVAL", _LOG, 1, PURGES, LIMIT))
         return _rows(rows), int(float(floor))
 
-    async def write(self, text: str) -> int:
+    async def write(self, texts: Sequence[str]) -> int:
         """For the follower."""
-        (mark,) = await self._writes.ask(("EVAL", _LOG, 1, PURGES, text, LIMIT))
+        (mark,) = await self._writes.ask(("EVAL", _LOG, 1, PURGES, LIMIT, *texts))
         return int(mark)
 
 

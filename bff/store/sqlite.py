@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -158,8 +158,8 @@ class SqliteTier:
 
     # --- purges -------------------------------------------------------------------------------------------------------
 
-    async def purge(self, purge: Purge) -> bool:
-        return await self._follower.purge(purge)
+    async def purge(self, *purges: Purge) -> bool:
+        return await self._follower.purge(*purges)
 
     async def connect(self) -> None:
         """For the follower."""
@@ -169,10 +169,10 @@ class SqliteTier:
         """For the follower."""
         return await self._reader.ask(statements.log(after), WRITING)
 
-    async def write(self, text: str) -> int:
+    async def write(self, texts: Sequence[str]) -> int:
         """For the follower."""
         try:
-            return await self._writer.ask(statements.write_log(text, mark_at(self._wall())), WRITING)
+            return await self._writer.ask(statements.write_log(texts, mark_at(self._wall())), WRITING)
         except Away as error:
             error.lost = False
             raise

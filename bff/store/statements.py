@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from itertools import count
 from typing import Final
 
 from bff.store.database import Connection, Work, written
@@ -39,21 +41,22 @@ def _log(after: int, connection: Connection) -> tuple[list[Row], int]:
     return rows, connection.execute("SELECT mark FROM purges WHERE what = ''").fetchone()[0]
 
 
-def write_log(text: str, mark: int) -> Work[int]:
-    """Add a purge to the log, under this mark if all others are lower; gives its mark. Beyond the limit the oldest is forgotten."""
-    return partial(_write_log, text, mark)
+def write_log(texts: Sequence[str], mark: int) -> Work[int]:
+    """Add purges to the log, from this mark on if all others are lower; gives the last one's. Beyond the limit the oldest are forgotten."""
+    return partial(_write_log, texts, mark)
 
 
-def _write_log(text: str, mark: int, connection: Connection) -> int:
+def _write_log(texts: Sequence[str], mark: int, connection: Connection) -> int:
     with written(connection):
         mark = max(mark, _number(connection, "SELECT max(mark) FROM purges") + 1)
-        connection.execute("INSERT OR REPLACE INTO purges VALUES (?, ?)", (text, mark))
-        if _number(connection, "SELECT count(*) FROM purges") > LIMIT:
-            oldest = "SELECT what, mark FROM purges WHERE what != '' ORDER BY mark LIMIT 1"
-            what, floor = connection.execute(oldest).fetchone()
-            connection.execute("DELETE FROM purges WHERE what = ?", (what,))
+        connection.executemany("INSERT OR REPLACE INTO purges VALUES (?, ?)", zip(texts, count(mark), strict=False))
+        over = _number(connection, "SELECT count(*) FROM purges") - LIMIT
+        if over > 0:
+            oldest = "SELECT mark FROM purges WHERE what != '' ORDER BY mark LIMIT 1 OFFSET ?"
+            (floor,) = connection.execute(oldest, (over - 1,)).fetchone()
+            connection.execute("DELETE FROM purges WHERE what != '' AND mark <= ?", (floor,))
             connection.execute("UPDATE purges SET mark = ? WHERE what = ''", (floor,))
-    return mark
+    return mark + len(texts) - 1
 
 
 def put(key: str, mark: int, until: float, head: bytes, body: bytes) -> Work[None]:

@@ -47,8 +47,8 @@ class Tier(Protocol):
     async def release(self, key: str) -> None:
         """Give up a lease of one's own."""
 
-    async def purge(self, purge: Purge) -> bool:
-        """Void what a purge meets, and tell all processes; False where that must wait until the tier is back."""
+    async def purge(self, *purges: Purge) -> bool:
+        """Void what purges meet, and tell all processes; False where that must wait until the tier is back."""
 
     def subscribe(self, heard: Heard) -> None:
         """Hear the purges of all other processes, within 250 ms."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bff.model import Purge
+from bff.store.follower import BATCH
 from tests.fakes import until
 from tests.store.tiers import Place, now, record
 
@@ -182,6 +183,25 @@ async def test_purges_are_heard_by_all_others_and_not_by_whoever_made_them(place
     await tiers[0].purge(first)
     await until(lambda: len(heard[2]) == 3 and len(heard[1]) == 2, "the same one is heard again")
     assert heard == [[second], [first, first], [first, second, first]]
+
+
+async def test_very_many_purges_at_once_are_heard_each_once(place: Place[Any]) -> None:
+    one, other = await place.open(), await place.open()
+    told: list[str] = []
+    one.subscribe(lambda purge, _: told.append(purge.value))
+    heard: list[str] = []
+    other.subscribe(lambda purge, _: heard.append(purge.value))
+    many = [Purge(kind="tag", value=str(i)) for i in range(2 * BATCH + 1)]
+    for key in ("first", "last"):
+        await other.put(record(key, tags=(many[0 if key == "first" else -1].value,)), keep=60, began=now())
+    assert await one.purge(*many, many[0])
+    for key in ("first", "last"):
+        assert await one.get(key) is None
+        assert await other.get(key) is None
+    await until(lambda: len(heard) == len(many), "all of them are heard")
+    assert heard == [each.value for each in many]
+    assert told == []
+    assert not one._ledger.owed
 
 
 async def test_a_process_that_comes_later_heeds_what_was_purged_before(place: Place[Any]) -> None:

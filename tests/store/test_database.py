@@ -36,9 +36,9 @@ def test_a_full_file_is_told_and_read_on(path: Path) -> None:
     assert (error.value.reason, error.value.lost) == ("full", False)
     assert database.run(statements.described("k")) == (1, b"head")
     with pytest.raises(Away):
-        database.run(statements.write_log("p" * 1_000_000, 1))  # all of it is undone
+        database.run(statements.write_log(["p" * 1_000_000], 1))  # all of it is undone
     assert database.run(statements.log(0))[0] == []
-    assert database.run(statements.write_log("small", 1)) > 0
+    assert database.run(statements.write_log(["small"], 1)) > 0
     database.close()
 
 

@@ -95,11 +95,11 @@ def test_ones_own_purges_are_not_told_whenever_they_are_read(ledger: Ledger) -> 
     ledger.begin()
     ledger.catch_up([(written(SOFT), M0 + 1), (before, M0 + 2)], M0)
     assert told == []
-    ledger.end(before, M0 + 2)
+    ledger.end([before], M0 + 2)
     assert [purge for purge, _ in told] == [SOFT]
     after = ledger.owe(TAG)
     ledger.begin()
-    ledger.end(after, M0 + 3)
+    ledger.end([after], M0 + 3)
     ledger.catch_up([(after, M0 + 3)], M0)
     assert [purge for purge, _ in told] == [SOFT]
     ledger.catch_up([(after, M0 + 4)], M0)  # the same one, by another
@@ -107,12 +107,26 @@ def test_ones_own_purges_are_not_told_whenever_they_are_read(ledger: Ledger) -> 
     assert not ledger._own
 
 
+def test_of_many_that_were_written_at_once_each_has_a_mark_of_its_own(ledger: Ledger) -> None:
+    told = heard(ledger)
+    other = Purge(kind="tag", value="course:2")
+    texts = [ledger.owe(TAG), ledger.owe(other)]
+    ledger.begin()
+    ledger.catch_up([(written(SOFT), M0 + 1), (texts[0], M0 + 2)], M0)
+    ledger.end(texts, M0 + 3)
+    ledger.catch_up([(texts[1], M0 + 3), (texts[0], M0 + 4)], M0)
+    assert [purge for purge, _ in told] == [SOFT, TAG]
+    assert ledger.owed == {}
+    assert ledger.judged(record(tags=("course:2",)), M0 + 2) is None
+    assert ledger.judged(record(tags=("course:2",)), M0 + 3) is not None
+
+
 def test_a_purge_whose_end_nobody_knows_is_owed_and_told(ledger: Ledger) -> None:
     told = heard(ledger)
     text = ledger.owe(TAG)
     ledger.begin()
     ledger.catch_up([(text, M0 + 1)], M0)
-    ledger.end(text, None)
+    ledger.end([text], None)
     assert [purge for purge, _ in told] == [TAG]
     assert ledger.owed == {text: TAG}
 
@@ -126,7 +140,7 @@ def test_what_is_owed_counts_already(ledger: Ledger, clock: Clock) -> None:
     assert ledger.judged(record(fragment="z/x", tags=()), M0) is not None
     for text, mark in ((hard, M0 + 1), (soft, M0 + 2)):
         ledger.begin()
-        ledger.end(text, mark)
+        ledger.end([text], mark)
     assert ledger.owed == {}
     assert ledger.judged(record(), M0) is None
     assert ledger.judged(record(), M0 + 1) is not None

@@ -60,6 +60,19 @@ async def test_others_have_their_turn_while_very_much_is_purged() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_many_things_are_purged_at_once_in_both_tiers(place: Place[Any]) -> None:
+    store, tier = MemoryStore(10**6), await place.open()
+    purger = Purger(store, tier, clock=now)
+    for i in range(3):
+        store.put(entry(f"k{i}", tags=(f"course:{i}",)))
+        await tier.put(record(f"k{i}", tags=(f"course:{i}",)), keep=60, began=now())
+    assert await purger(*(Purge(kind="tag", value=f"course:{i}") for i in range(2))) == 2
+    assert store.entries == 1
+    assert [await tier.get(f"k{i}") is None for i in range(3)] == [True, True, False]
+    assert await purger() == 0
+    await purger.aclose()
+
+
 async def test_what_is_still_to_be_purged_comes_before_the_sweeping() -> None:
     store = MemoryStore(10**9)
     purger = Purger(store, None, clock=now)

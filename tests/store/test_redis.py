@@ -182,7 +182,9 @@ async def test_beyond_the_limit_old_purges_are_forgotten_with_all_that_is_older(
     await tier.put(record("old"), keep=60, began=now())
     fill = f"for i = 1, {LIMIT - 1} do redis.call('ZADD', 'bff:purges', redis.call('ZSCORE', 'bff:purges', '') + i, 'x' .. i) end"
     assert b"ERR" not in own.said(b"EVAL", fill.encode(), b"0")
-    await tier.purge(Purge(kind="tag", value="one"))
+    await tier.purge(Purge(kind="tag", value="one"), Purge(kind="tag", value="two"))
+    assert own.said(b"ZSCORE", b"bff:purges", b"x2").startswith(b"$-1")
+    assert b"$-1" not in own.said(b"ZSCORE", b"bff:purges", b"x3")
     assert own.said(b"ZCARD", b"bff:purges") == f":{LIMIT}\r\n".encode()
     assert await tier.get("old") is None
     assert await (await at.open()).get("old") is None

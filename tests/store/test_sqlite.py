@@ -300,7 +300,9 @@ async def test_beyond_the_limit_old_purges_are_forgotten_with_all_that_is_older(
         rows = [(f"x{i}", floor + i) for i in range(1, LIMIT)]
         connection.executemany("INSERT INTO purges VALUES (?, ?)", rows)
         connection.commit()
-        await tier.purge(Purge(kind="tag", value="one"))
+        await tier.purge(Purge(kind="tag", value="one"), Purge(kind="tag", value="two"))
+        left = connection.execute("SELECT what FROM purges ORDER BY mark").fetchall()
+        assert (left[:2], len(left)) == ([("",), ("x3",)], LIMIT)
         assert connection.execute("SELECT count(*) FROM purges").fetchone() == (LIMIT,)
     assert await tier.get("old") is None
     assert await (await at.open()).get("old") is None

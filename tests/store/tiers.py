@@ -15,7 +15,6 @@ from typing import Any, Final, Generic, TypeVar
 from bff.store.record import Record
 from bff.store.redis import RedisTier
 from bff.store.sqlite import SqliteTier
-from bff.store.tier import Tier
 from tests.fakes import free_port, until
 
 PATIENT: Final = 5.0
@@ -112,8 +111,10 @@ class Place(Generic[T]):
         await self._stack.aclose()
 
 
-async def back(tier: Tier) -> None:
-    await until(lambda: tier.reached, "the tier is reached")
+async def back(tier: RedisTier | SqliteTier) -> None:
+    """Until what was purged meanwhile is written and read, whatever is put counts as older than that."""
+    ledger = tier._ledger
+    await until(lambda: tier.reached and not (ledger.owed or ledger._own), "the tier is reached, and owed nothing")
 
 
 def now() -> float:
