@@ -32,7 +32,7 @@ _LOG: Final = logging.getLogger("bff.registry")
 DEBOUNCE: Final = 100  # milliseconds of quiet before a reload; an editor's or a deployment's files come in a burst
 LOOK: Final = 5000  # milliseconds between two looks without an event; a look is one stat a file
 PAUSE: Final = 1.0  # seconds until a watch that broke down is tried again
-LIVE: Final = ("policy", "overrides", "ceilings", "allow")
+LIVE: Final = ("policy", "overrides", "ceilings", "allow", "csp", "cors")
 """The settings that hold from the next reload; the others need a restart."""
 NONE: Final = Layers(contexts={}, fragments={}, deadlines={})
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules"})

@@ -173,7 +173,7 @@ class Stage:
             chance=_even,
         )
         self._pages = Pages(
-            planner=planner(registry, settings, registry.world),
+            planner=planner(registry, registry.world),
             resolver=resolver,
             timer=timer,
             telemetry=telemetry,

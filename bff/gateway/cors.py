@@ -25,7 +25,10 @@ class Cors:
     """What `cors:` of the settings allows; without origins nothing, and nothing is added to any answer."""
 
     def __init__(self, origins: Iterable[str] = (), *, credentials: bool = False) -> None:
-        """`origins`: as browsers send them, `https://app.example`; `*` for any, without credentials only."""
+        self.allow(origins, credentials=credentials)
+
+    def allow(self, origins: Iterable[str], *, credentials: bool) -> None:
+        """From now on. `origins`: as browsers send them, `https://app.example`; `*` for any, without credentials only."""
         named = frozenset(origin.encode("latin-1") for origin in origins)
         self.on = bool(named)
         self._any = b"*" in named and not credentials

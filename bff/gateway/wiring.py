@@ -142,7 +142,7 @@ def _client(settings: Settings, timer: Timer, *, local: bool) -> Client:
 
 def _pages(gateway: Gateway, resolver: Resolver, timer: Timer) -> Pages:
     return Pages(
-        planner=planner(gateway.registry, gateway.settings, gateway.registry.world),
+        planner=planner(gateway.registry, gateway.registry.world),
         resolver=resolver,
         timer=timer,
         telemetry=gateway.telemetry,
@@ -241,11 +241,9 @@ def shelf(gateway: Gateway, fetch: Fetch) -> Shelf:
     return made
 
 
-def planner(
-    registry: Registry, settings: Settings, world: World, assets: Mapping[str, Hoisted] | None = None
-) -> Planner:
+def planner(registry: Registry, world: World, assets: Mapping[str, Hoisted] | None = None) -> Planner:
     """What finds pages and plans them, over these registrations and the assets that are there."""
-    own = settings.csp
+    own = registry.settings.csp
     csp = Csp(own.add, own.report_uri, own.mode == "enforce")
     ceilings = registry.settings.ceilings
     return Planner(world.pages, world.fragments, accept=known.accepts(), ceilings=ceilings, csp=csp, assets=assets)

@@ -213,6 +213,21 @@ async def test_registrations_are_read_again(site: Site) -> None:
         assert reloads == [("info", there, []), ("warning", there, ["shop"])]
 
 
+async def test_csp_and_cors_hold_from_the_next_page_on(site: Site) -> None:
+    config = site.shop.parent.parent / "bff.yaml"
+    async with site.running() as client:
+        asks = {"accept": "application/json", "origin": "https://app.example"}
+        assert "access-control-allow-origin" not in (await client.get("/plain", headers=asks)).headers
+        config.write_text(
+            "watch: false\ncsp: {add: {font-src: [https://f.example]}}\ncors: {origins: ['https://app.example']}\n"
+        )
+        site.gateway.reload()
+        await until(lambda: bool(site.gateway.live.pages.planner.csp.add), "a planner with it")
+        assert "font-src 'self' https://f.example" in (await client.get("/plain")).headers["content-security-policy"]
+        answer = await client.get("/plain", headers=asks)
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+
+
 async def test_registrations_are_watched(tmp_path: Path) -> None:
     site = Site(tmp_path, watch="true")
     async with site.running() as client:
