@@ -403,3 +403,15 @@ def test_an_event_that_nobody_could_heed(tmp_path: Path, event: str, code: str, 
     assert (found.code, found.severity, found.context) == (code, "warning", "shop")
     assert remedy in found.remedy
     assert good(context(tmp_path, "shop", "events: [{type: shop.changed, tags: [a]}]")).context.events[0].topic == ""
+
+
+def test_a_podlets_manifest_is_where_podlets_have_it(tmp_path: Path) -> None:
+    rest = (
+        "source: podium\nfragments:\n  basket: {}\n  other: {path: /other.json}\n  page: {source: html, path: /page}\n"
+    )
+    made = good(context(tmp_path, "shop", rest)).context.fragments
+    assert {name: each.path for name, each in made.items()} == {
+        "shop/basket": ("/manifest.json",),
+        "shop/other": ("/other.json",),
+        "shop/page": ("/page",),
+    }

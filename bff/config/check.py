@@ -22,6 +22,7 @@ from bff.config.compile import (
     parse_pattern,
     parse_route,
     parse_upstream,
+    path_of,
     references,
     route_shape,
 )
@@ -168,7 +169,10 @@ class Checker:
                         f"{key} is for JSON, and this source is {source}; write source: json",
                         key=True,
                     )
-        self.references(loc, fragment, params)
+        path = path_of(fragment.path, source)
+        if not path:
+            self.error(loc, "missing-key", "path is missing; add path: …")
+        self.references(loc, fragment, params, path or "/")
         self.embeds((*loc, "embeds"), fragment.embeds, spec)
         self.fallback((*loc, "fallback"), fragment.fallback)
         if fragment.template:
@@ -178,9 +182,8 @@ class Checker:
         if fragment.paginate is not None:
             self.sizes(loc, fragment)
 
-    def references(self, loc: Loc, fragment: grammar.Fragment, params: Mapping[str, Param]) -> None:
-        path = self.attempt((*loc, "path"), parse_path, fragment.path)
-        used = self.refer((*loc, "path"), path, params)
+    def references(self, loc: Loc, fragment: grammar.Fragment, params: Mapping[str, Param], path: str) -> None:
+        used = self.refer((*loc, "path"), self.attempt((*loc, "path"), parse_path, path), params)
         for name in used:
             if params[name].many:
                 self.error(

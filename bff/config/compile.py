@@ -209,6 +209,16 @@ def references(pattern: Pattern) -> tuple[str, ...]:
     return tuple(part.name for part in pattern if isinstance(part, Ref))
 
 
+_USUAL: Final[Mapping[str, str]] = {
+    "podium": "/manifest.json"
+}  # Podium's documentation: where a podlet has its manifest
+
+
+def path_of(written: str, source: str) -> str:
+    """A fragment's path: what is written, else where a source of this kind usually answers; "" where there is no such place."""
+    return written or _USUAL.get(source, "")
+
+
 def parse_path(text: str) -> Pattern:
     """A path under an upstream, with references."""
     pattern = parse_pattern(text)

@@ -50,7 +50,9 @@ def _mend(tree: Tree, loc: Loc, *, missing: bool) -> None:
         _put(tree, loc[:4], _OPTIONAL)
     elif len(loc) == 2 and loc[0] == "fragments":  # may be embedded
         _put(tree, loc, _FRAGMENT)
-    elif missing:
+    elif missing or (
+        loc[:1] == ("fragments",) and loc[2:] == ("path",)
+    ):  # whose absence would be told where it is needed
         _put(tree, loc, _stand_in(loc))
     elif loc[-1:] and loc[-1] in _BROKEN:
         _put(tree, loc, _BROKEN[str(loc[-1])])

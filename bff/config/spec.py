@@ -90,7 +90,10 @@ def _paginate(value: object) -> object:
 
 
 class Fragment(Section):
-    path: Annotated[Text, Field(description="Path under upstream; {param} is percent-encoded as one segment.")]
+    path: Annotated[
+        Text,
+        Field(description="Path under upstream; {param} is percent-encoded as one segment. Of podium: /manifest.json unless written."),
+    ] = ""  # fmt: skip
     query: Annotated[dict[str, Text], Field(description="Query parameters sent: name → text with {param}.")] = Field(
         default_factory=dict
     )

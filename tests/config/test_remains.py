@@ -43,7 +43,7 @@ def test_what_is_missing_or_none_of_its_kind_is_stood_in_for() -> None:
     assert spec is not None
     assert (spec.owner, spec.upstream, spec.source) == ("-", "http://localhost", "json")
     assert {name: each.path for name, each in spec.fragments.items()} == {
-        "a": "/-/fragments/a", "b": "/-", "c": "/-/fragments/c",
+        "a": "", "b": "/-", "c": "/-/fragments/c",
     }  # fmt: skip
 
 

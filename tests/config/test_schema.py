@@ -66,7 +66,7 @@ def test_bounds_and_names_are_json_schema_s_own() -> None:
     assert {"ge", "le", "from"} <= param.keys()
     assert (param["max"]["minimum"], param["max"]["maximum"]) == (1, 1000)
     assert "minimum" not in schema["$defs"]["Page"]["properties"]["deadline"]
-    assert schema["$defs"]["Fragment"]["required"] == ["path"]
+    assert schema["$defs"]["Page"]["required"] == ["path", "template"]
     assert schema["$defs"]["Fragment"]["properties"]["paginate"]["anyOf"][0] == {"enum": ["drf", "link"]}
     assert schema["$defs"]["Forward"]["properties"]["headers"]["anyOf"][0] == {"const": "*"}
 
