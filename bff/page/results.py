@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from bff.model import Cache, Markup, Outcome, Reason, Reply, Result, Timing
+from bff.errors import TemplateFailed
+from bff.model import Cache, Markup, Meta, Outcome, Reason, Reply, Result, Timing
 from bff.page.call import Call
-from bff.rules import keys, serve
+from bff.rules import ijson, keys, serve
 from bff.rules.caching import Fields, Terms, text, words
 from bff.store.entry import Entry
 from bff.upstream.sources.content import Content
 
 EMPTY = Markup(parts=(b"",), flat=b"")
+_RENDER = 0.05  # seconds that a template may take for a static document, which is a team's own and small
 _REFUSED = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
 
 
@@ -158,10 +160,11 @@ def fallen(
         return stale(entry, call.policy.cache, reason, began=began, now=now, detail=detail, timing=timing)
     outcome = {"fallback": Outcome.FALLBACK, "client": Outcome.PENDING}.get(step, Outcome.OMITTED)
     used = outcome is Outcome.FALLBACK
+    html = _fallback_html(call) if used else None
     return Result(
         outcome=outcome,
         reason=reason,
-        markup=fallback(fragment.fallback_html) if used and fragment.fallback_html is not None else None,
+        markup=fallback(html) if html is not None else None,
         data=fragment.fallback_json if used else None,
         status=status,
         seconds=now - began,
@@ -169,6 +172,18 @@ def fallen(
         timing=timing,
         retry_after=1 if reason in _REFUSED and not used else None,
     )
+
+
+def _fallback_html(call: Call) -> bytes | None:
+    """The fragment's own, or what its template makes of its static JSON; None where there is neither."""
+    fragment = call.fragment
+    if fragment.fallback_html is not None or fragment.template is None or fragment.fallback_json is None:
+        return fragment.fallback_html
+    try:
+        data, _ = ijson.read(fragment.fallback_json)
+        return fragment.template(data, call.params, Meta(date="", as_of=""), _RENDER).encode()
+    except (ValueError, TemplateFailed):
+        return None
 
 
 def misplaced(result: Result) -> Result:

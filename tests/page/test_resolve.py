@@ -1,9 +1,12 @@
+from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 
-from bff.model import Forward, Outcome, Reason
+from bff.errors import TemplateFailed
+from bff.model import Forward, Meta, Outcome, Reason
 from tests.asker import KEEP, Asker
 from tests.build import WALL, World, fragment, slot, text_param
 
@@ -92,6 +95,27 @@ def test_the_fallback_stands_in_where_nothing_is_kept() -> None:
     assert asker.html == b"<p>sorry</p>"
     assert asker.results[-1].data == b"{}"
     assert asker.results[-1].status == 500
+
+
+@pytest.mark.parametrize(
+    ("template", "html"), [("<b>{0[a]} {1[n]}</b>", b"<b>x 1</b>"), ("{0[missing]}", b""), ("", b"")]
+)
+def test_a_template_makes_markup_of_a_fallback_that_is_json_alone(template: str, html: bytes) -> None:
+    def render(data: Any, params: Mapping[str, Any], meta: Meta, within: float) -> str:
+        try:
+            return template.format(data, params)
+        except KeyError as error:
+            raise TemplateFailed(str(error)) from None
+
+    params = {"n": text_param("n", required=False, default=("1",))}
+    made = fragment(fallback_json=b'{"a": "x"}', params=params, source="json", template=render if template else None)
+    asker = Asker(made)
+    asker.ask()
+    asker.world.upstreams.to("/card/1").fail()
+    assert asker.last == (Outcome.FALLBACK, Reason.CONNECT)
+    assert asker.results[-1].data == b'{"a": "x"}'
+    markup = asker.results[-1].markup
+    assert (markup.flat if markup else b"") == html
 
 
 def test_a_broken_fallback_is_repaired() -> None:
