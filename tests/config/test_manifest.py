@@ -247,6 +247,19 @@ def test_a_mistake_is_told_where_it_is(tmp_path: Path, text: str, expected: tupl
         assert finding.remedy
 
 
+@pytest.mark.parametrize(
+    ("rest", "codes"),
+    [
+        ("fallback: [fallbacks/course-card.json]", ["no-html-fallback"]),
+        ("fallback: [fallbacks/course-card.json, fallbacks/course-card.html]", []),
+        ("fallback: [fallbacks/course-card.json], source: json", []),
+    ],
+)
+def test_a_json_fallback_shows_nothing_where_pages_are_given_html(tmp_path: Path, rest: str, codes: list[str]) -> None:
+    findings = found(tmp_path, BASE + f"fragments: {{f: {{path: /f, {rest}}}}}")
+    assert [(each.code, each.severity) for each in findings] == [(code, "warning") for code in codes]
+
+
 def test_all_mistakes_are_told_at_once_in_order(tmp_path: Path) -> None:
     text = (
         BASE + "owner: b\nsource: htm\nfragments: {a: {path: x, reserve: 1}}\npages: {P: {path: /, template: x.html}}"
