@@ -175,6 +175,9 @@ class Checker:
         self.references(loc, fragment, params, path or "/")
         self.embeds((*loc, "embeds"), fragment.embeds, spec)
         self.fallback((*loc, "fallback"), fragment.fallback)
+        if source in _MARKUP and fragment.fallback and not any(name.endswith(".html") for name in fragment.fallback):
+            message = f"a page shows nothing of a JSON fallback where the source is {source}; add one that ends in .html"
+            self.warning((*loc, "fallback"), "no-html-fallback", message)
         if fragment.template:
             self.file((*loc, "template"), fragment.template, (".html",))
         self.assets((*loc, "assets"), fragment.assets)

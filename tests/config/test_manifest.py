@@ -340,7 +340,7 @@ def test_a_folder_s_name_is_a_context_s(tmp_path: Path) -> None:
 
 
 def test_a_static_json_answer_must_be_json(tmp_path: Path) -> None:
-    context = folder(tmp_path, BASE + "fragments: {a: {path: /, fallback: [a.json]}}", files={"a.json": '{\n "a": }'})
+    context = folder(tmp_path, BASE + "fragments: {a: {path: /, source: json, fallback: [a.json]}}", files={"a.json": '{\n "a": }'})
     _, (finding,) = read_context(context, env={})
     assert (finding.file, finding.line, finding.column, finding.code) == (str(context / "a.json"), 2, 7, "bad-fallback")
     (context / "a.json").write_bytes(b'"\xff"')
