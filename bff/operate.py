@@ -33,14 +33,14 @@ class Gateway:
         entries = told.get("entries", 0)
         what = "everything" if told["kind"] == "all" else f"{told['kind']} {told['value']}"
         done = "marked stale" if told["soft"] else "purged"
-        return f"{entries} {'entry' if entries == 1 else 'entries'} {done} on {self.url} ({what})"
+        return f"{entries} {'entry' if entries == 1 else 'entries'} {done} on {self.url} ({what}){_where(told)}"
 
     def override(self, target: str, values: Mapping[str, str], lasting: str, reason: str) -> str:
         """Let values hold for a while, and say for how long. Raises `Unusable`."""
         if not lasting or not reason:
             raise Unusable("say for how long and why: --for 2h --reason TEXT")
         made = self._post("overrides", {"target": target, "set": values, "for": lasting, "reason": reason})
-        return f"{_said(made)} (on {self.url})"
+        return f"{_said(made)} (on {self.url}){_where(made)}"
 
     def overrides(self) -> list[str]:
         """A line for each override that holds. Raises `Unusable`."""
@@ -49,8 +49,9 @@ class Gateway:
 
     def clear(self, target: str) -> str:
         """End what is overridden of a target. Raises `Unusable`."""
-        ended = self._ask("DELETE", f"overrides?{urlencode({'target': target})}")["ended"]
-        return f"{ended} {'override' if ended == 1 else 'overrides'} of {target} ended on {self.url}"
+        told = self._ask("DELETE", f"overrides?{urlencode({'target': target})}")
+        ended = told["ended"]
+        return f"{ended} {'override' if ended == 1 else 'overrides'} of {target} ended on {self.url}{_where(told)}"
 
     def explain(self, name: str) -> list[str]:
         """The lines of `bff explain`, as the gateway has its policies now. Raises `Unusable`."""
@@ -88,6 +89,12 @@ class Gateway:
                 return f"{self.url} has no admin API: there is no token in its bff.yaml, or admin.listen is another address"
             case _:
                 return detail
+
+
+def _where(told: Mapping[str, Any]) -> str:
+    """What to know about where something holds; nothing where it does everywhere."""
+    alone = "the store is away, so this holds in the process that answered, and in the others once it is back"
+    return "" if told.get("everywhere", True) else f"; {alone}"
 
 
 def _said(override: Mapping[str, Any]) -> str:

@@ -421,6 +421,7 @@ const confirm = (title, words, fields, button, act) => {
   dialog.showModal();
 };
 
+const elsewhere = ({ everywhere = true }) => (everywhere ? "" : " The store is away: this holds in one process, and in the others once it is back.");
 const field = (label, input, note = "") => h("label", {}, h("span", {}, label), input, ...(note ? [h("small", {}, note)] : []));
 const radio = (name, value, label, note, checked = false) => h("label", { class: "choice" }, h("input", { type: "radio", name, value, checked }), h("span", {}, label, h("small", {}, note)));
 
@@ -434,8 +435,8 @@ const purge = (name, kind) =>
     ],
     "Purge",
     async ({ soft }) => {
-      const { entries } = await ask("purge", "POST", { [kind]: name, soft: soft == "yes" });
-      return `${name}: ${entries} ${entries == 1 ? "entry" : "entries"} ${soft ? "marked stale" : "forgotten"}.`;
+      const done = await ask("purge", "POST", { [kind]: name, soft: soft == "yes" });
+      return `${name}: ${done.entries} ${done.entries == 1 ? "entry" : "entries"} ${soft ? "marked stale" : "forgotten"}.${elsewhere(done)}`;
     },
   );
 
@@ -452,7 +453,7 @@ const override = (name) =>
     "Override",
     async ({ key, value, lasting, reason }) => {
       const made = await ask("overrides", "POST", { target: name, set: { [key]: value }, for: lasting, reason });
-      return `${name}: ${key}=${value} until ${made.until}.`;
+      return `${name}: ${key}=${value} until ${made.until}.${elsewhere(made)}`;
     },
   );
 
@@ -461,8 +462,8 @@ const overrideLine = (each) => {
   const values = Object.entries(each.values).map(([key, value]) => `${key}=${value}`).join(" ");
   const end = () =>
     confirm(`End what is overridden of ${each.target}?`, "Its registered policy holds again at once.", [], "End it", async () => {
-      const { ended } = await ask(`overrides?target=${encodeURIComponent(each.target)}`, "DELETE");
-      return `${each.target}: ${ended} ended.`;
+      const done = await ask(`overrides?target=${encodeURIComponent(each.target)}`, "DELETE");
+      return `${each.target}: ${done.ended} ended.${elsewhere(done)}`;
     });
   const until = new Date(each.until);
   const left = h("time", { dateTime: each.until, title: until.toLocaleString() }, `ends ${stamp(until)}, in ${span(Math.max(0, (+until - Date.now()) / 1000))}`);

@@ -311,7 +311,7 @@ class Shelf:
     async def release(self, key: str) -> None:
         self.leases.discard(key)
 
-    async def purge(self, purge: Purge) -> bool:
+    async def purge(self, *purges: Purge) -> bool:
         raise NotImplementedError
 
     def subscribe(self, heard: Callable[[Purge, float], None]) -> None:
@@ -322,7 +322,8 @@ class Shelf:
 
     async def set_value(self, name: str, data: bytes, *, keep: float | None = None) -> None:
         del keep
-        self.values[name] = data
+        if not self.away:
+            self.values[name] = data
 
     async def add_value(self, name: str, data: bytes) -> bytes:
         raise NotImplementedError

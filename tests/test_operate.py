@@ -27,6 +27,10 @@ async def purge(origin: str, **asked: object) -> str:
         ({"entries": 3, "kind": "tag", "value": "course:1", "soft": False}, "3 entries purged on {} (tag course:1)"),
         ({"entries": 1, "kind": "context", "value": "a", "soft": True}, "1 entry marked stale on {} (context a)"),
         ({"entries": 0, "kind": "all", "value": "", "soft": False}, "0 entries purged on {} (everything)"),
+        (
+            {"entries": 0, "kind": "all", "value": "", "soft": False, "everywhere": False},
+            "0 entries purged on {} (everything); the store is away, so this holds in the process that answered, and in the others once it is back",
+        ),
     ],
 )
 async def test_what_was_purged_is_said(told: dict[str, object], said: str) -> None:

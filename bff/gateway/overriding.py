@@ -21,6 +21,8 @@ BEAT = 0.2
 """Seconds between looks at what other processes have changed, and at what is over."""
 
 Apply = Callable[[Layers], Awaitable[None]]
+Change = Callable[[list[Override]], list[Override]]
+"""The list as it is to be; done twice, it changes nothing more."""
 
 
 class Overrides:
@@ -47,6 +49,12 @@ class Overrides:
         self._wall = wall
         self._all: list[Override] = []
         self._applied: Sequence[Override] = ()
+        self._waiting: list[Change] = []  # for the tier
+
+    @property
+    def reached(self) -> bool:
+        """Whether what is changed here holds in all processes now; else where it was asked for, and elsewhere later."""
+        return self._tier is None or self._tier.reached
 
     def listed(self) -> list[Override]:
         """Those that hold now, the latest last."""
@@ -62,19 +70,22 @@ class Overrides:
         now = self._wall()
         until = now + rules.lasting(lasting)
         made = Override(target=target, kind=kind, values=values, until=until, reason=reason, by=by, made=now)
-        await self._write([*(await self._read()), made])
+        await self._change(lambda all_: [*(each for each in all_ if each != made), made])
         return made
 
     async def clear(self, target: str) -> int:
         """End all overrides of a target; how many there were."""
-        before = await self._read()
-        after = [each for each in before if each.target != target]
-        await self._write(after)
-        return len(before) - len(after)
+        ended = sum(each.target == target for each in await self._read())
+        await self._change(lambda all_: [each for each in all_ if each.target != target])
+        return ended
 
     async def run(self) -> None:
         """Follow the other processes and the time, until cancelled."""
         while True:
+            if self._waiting and self.reached:
+                waiting, self._waiting = self._waiting, []
+                for change in waiting:
+                    await self._change(change)
             self._all = await self._read()
             await self._hold()
             await asyncio.sleep(BEAT)
@@ -84,10 +95,14 @@ class Overrides:
             return rules.holding(rules.read(data), self._wall())
         return self.listed()  # what is known, where the tier is away or has none
 
-    async def _write(self, all_: list[Override]) -> None:
-        self._all = all_
+    async def _change(self, change: Change) -> None:
+        """Change what all processes have, and see whether they do; else what is known here, and theirs later."""
+        self._all = changed = change(await self._read())
         if self._tier is not None:
-            await self._tier.set_value(NAME, rules.written(all_))
+            await self._tier.set_value(NAME, rules.written(changed))
+            data = await self._tier.value(NAME)
+            if data is None or change(kept := rules.read(data)) != kept:
+                self._waiting.append(change)
         await self._hold()
 
     async def _hold(self) -> None:

@@ -185,7 +185,7 @@ async def test_a_purge_is_carried_out_and_recorded(body: dict[str, object], want
     answer = await desk.purge(body)
     assert answer.status_code == 200
     told = {"kind": wanted.kind, "value": wanted.value, "soft": wanted.soft, "entries": 3}
-    assert answer.json() == told
+    assert answer.json() == told | {"everywhere": True}
     assert desk.purges == [wanted]
     line = {"time": "1970-01-01T00:01:00.000Z", "level": "info", "event": "admin", "who": "operator", "action": "purge"}
     assert desk.lines() == [line | told]
@@ -380,7 +380,7 @@ async def test_an_override_is_cleared() -> None:
     async with desk.client() as client:
         await client.post(ADMIN + "overrides", json=SLOW, headers=OPERATOR)
         gone = await client.delete(ADMIN + "overrides?target=discovery/card", headers=OPERATOR)
-        assert gone.json() == {"target": "discovery/card", "ended": 1}
+        assert gone.json() == {"target": "discovery/card", "ended": 1, "everywhere": True}
     assert desk.held[-1].fragments == {}
     assert desk.overrides.listed() == []
 

@@ -75,6 +75,39 @@ async def test_what_one_process_overrides_holds_in_all() -> None:
     assert two.held[-1].contexts == {"shop": {"timeout.total": 2.0}}
 
 
+async def test_what_is_changed_while_the_tier_is_away_holds_here_and_everywhere_once_it_is_back() -> None:
+    shelf = Shelf()
+    one, two = Process(shelf), Process(shelf)
+    await one.add("shop", timeout__total="2s")
+    async with one.running(), two.running():
+        await until(lambda: two.held, "the other one has heard of it")
+        assert one.overrides.reached
+        shelf.away, shelf.reached = True, False
+        await one.add(state="stored")
+        assert await one.overrides.clear("shop") == 1
+        assert not one.overrides.reached
+        assert (one.held[-1].fragments, one.held[-1].contexts) == ({"shop/card": {"state": "stored"}}, {})
+        shelf.away, shelf.reached = False, True
+        await until(lambda: two.held[-1].fragments and not two.held[-1].contexts, "the other one has heard of both")
+    assert one.held[-1].fragments == {"shop/card": {"state": "stored"}}, "and it did not end where it was made"
+    assert not one.held[-1].contexts
+
+
+async def test_a_change_that_another_one_has_written_over_is_made_again() -> None:
+    shelf = Shelf()
+    one, two = Process(shelf), Process(shelf)
+    writes = shelf.set_value
+
+    async def lost(name: str, data: bytes, *, keep: float | None = None) -> None:
+        shelf.set_value = writes  # type: ignore[method-assign] # the next one comes through
+
+    shelf.set_value = lost  # type: ignore[method-assign] # as if another process had written at the same moment
+    async with one.running(), two.running():
+        await one.add(state="stored")
+        await until(lambda: two.held, "the other one has heard of it")
+    assert two.held[-1].fragments == {"shop/card": {"state": "stored"}}
+
+
 async def test_the_latest_of_one_key_wins() -> None:
     process = Process()
     await process.add(timeout__total="1s", state="stored")
