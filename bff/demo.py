@@ -122,9 +122,8 @@ def welcome(contexts: Collection[Context], port: int) -> Iterator[str]:
 
 def advice(child: Child, port: int) -> str:
     """One line on a port that is taken."""
-    mine = (
-        "choose another with --port" if child.loud else f"end what listens there; `ss -ltnp 'sport = :{port}'` names it"
-    )
+    other = f"choose another: `bff demo --port {port + 80}`, `make demo PORT={port + 80}`"
+    mine = other if child.loud else f"end what listens there; `ss -ltnp 'sport = :{port}'` names it"
     return f"port {port}, which {child.name} needs, is in use; {mine}"
 
 

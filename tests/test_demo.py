@@ -244,4 +244,6 @@ def test_a_taken_port_is_one_line_with_what_to_do() -> None:
         "port 9102, which discovery needs, is in use; end what listens there; `ss -ltnp 'sport = :9102'` names it"
     )
     gateway = Child(name="the gateway", command=(), port=8000, loud=True)
-    assert advice(gateway, 8000) == "port 8000, which the gateway needs, is in use; choose another with --port"
+    assert advice(gateway, 8000) == (
+        "port 8000, which the gateway needs, is in use; choose another: `bff demo --port 8080`, `make demo PORT=8080`"
+    )
