@@ -115,3 +115,23 @@ async def test_a_probe_is_over_with_the_head_of_its_answer(tmp_path: Path) -> No
         await client.send(request())
         await until(lambda: next(states()).state is State.CLOSED, "the probe's answer")
         stream.set()
+
+
+async def test_where_its_limit_adapts_all_is_given_back(tmp_path: Path) -> None:
+    route = ROUTE.replace("methods", "policy: {adaptive: on, timeout: {total: 9s}, cache: {mode: off}}, methods")
+    upstream = Upstream([said(b"well"), DOWN, said(b"again"), DOWN, said(b"", "503 No", retry_after="1")])
+    async with site(tmp_path, upstream, route) as shop:
+        assert [(await shop.ask()).body for _ in range(2)] == [b"well", b"again"]
+        adaptive = shop.running.fetch._paces["shop"].adaptive
+        assert adaptive._answers == 3, "each of its tries has told something"
+        assert (await shop.ask(method="POST", body=b"x")).status == 503
+        assert (adaptive.under, adaptive._answers, adaptive._rejected) == (0, 4, 2)
+        client = await shop.connect()
+        await client.send(request(headers={"Cache-Control": "no-store"}))
+        await until(lambda: len(upstream.asked) == 5, "the first try")
+        await client.close()
+        flights = shop.running.proxy._ground.flights._all
+        await until(lambda: not flights, "its end")
+        assert adaptive.under == 0
+        explained = (await shop.ask("/_bff/metrics")).body.decode()
+    assert 'bff_upstream_limit{context="shop"} 64.0' in explained
