@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from bff.events.bus import Listener, opener
@@ -16,9 +17,10 @@ from bff.gateway.overriding import Overrides
 from bff.gateway.standing import Standings
 from bff.gateway.webhook import Webhook
 from bff.model import Purge, Subscription
-from bff.page.refresh import Refresher
+from bff.page.refresh import QUEUED, Refresher
 from bff.page.resolve import Resolver
 from bff.rules import invalidation as uris
+from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
 from bff.store.purger import Purger
 from bff.store.tier import Tier
@@ -72,9 +74,19 @@ class Changes:
             self._resolver.forget(purge)
         met = await self._purger(purge)
         if refresh:
-            self._refresher.soon(self._store.matching(purge))
+            self._refresher.soon(await self._latest(self._store.matching(purge)))
         self._heard(purge, None)
         return met
+
+    async def _latest(self, entries: list[Entry]) -> list[Entry]:
+        """Those used last, as many as wait to be fetched at most; of very many they are chosen in several turns of the loop."""
+        chosen = entries[:QUEUED]
+        for first in range(QUEUED, len(entries), QUEUED):
+            await asyncio.sleep(0)
+            chosen += entries[first : first + QUEUED]
+            chosen.sort(key=attrgetter("used"), reverse=True)
+            del chosen[QUEUED:]
+        return chosen
 
 
 def invalidate(

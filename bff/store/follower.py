@@ -21,7 +21,7 @@ PAUSE: Final = 0.25  # seconds between two tries to reach it
 FIRST: Final = 2.0  # seconds that a start waits for it
 LAST: Final = 0.5  # seconds that an end waits for what is still to be written
 ROWS: Final = 1000  # of the log, read at once
-BATCH: Final = 250  # purges written at once: a few milliseconds of whoever keeps the log
+BATCH: Final = 100  # purges written at once: about a millisecond of whoever keeps the log
 
 
 class Away(Exception):

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from bff.model import Clock, Purge
+from bff.store.follower import BATCH
 from bff.store.memory import MemoryStore
 from bff.store.tier import Heard, Tier
 
@@ -38,8 +39,10 @@ class Purger:
         met = told = 0
         for number, purge in enumerate(purges, 1):
             met += self._here(purge)
-            if number == len(purges) or time.perf_counter() > self._until:
-                if self._tier is not None:  # nobody has had a turn, in which the tier would still give what is purged here
+            if number == len(purges) or number - told == BATCH or time.perf_counter() > self._until:
+                if (
+                    self._tier is not None
+                ):  # nobody has had a turn, in which the tier would still give what is purged here
                     await self._tier.purge(*purges[told:number])
                 told = number
                 if time.perf_counter() > self._until:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from random import Random
 
 import httpx2
 import pytest
@@ -13,11 +15,19 @@ from redis.asyncio import Redis
 
 from bff.config.options import Settings
 from bff.events.signature import sign
+from bff.gateway.invalidation import Changes
 from bff.gateway.process import lead, with_token
+from bff.model import Purge
+from bff.page.refresh import QUEUED, Refresher
+from bff.store.entry import Entry
+from bff.store.memory import MemoryStore
+from bff.store.purger import Purger
+from tests.build import World
 from tests.events.telling import CATALOG, TOPIC, captured
 from tests.fakes import until
 from tests.gateway.test_app import Site
 from tests.redis import redis_server
+from tests.store.entries import entry
 
 pytestmark = pytest.mark.anyio
 
@@ -76,6 +86,29 @@ async def test_an_event_marks_stale_and_fetches_ahead(tmp_path: Path) -> None:
         numbers = (await client.get("/_bff/metrics")).text
         assert 'bff_events_total{result="applied",type="shop.changed"} 1.0' in numbers
         assert "bff_events_lag_seconds_count 0.0" in numbers, "it did not say when it happened"
+
+
+async def test_of_very_much_that_is_stale_what_was_used_last_is_fetched_ahead() -> None:
+    world, told = World(), list[Purge]()
+    store = MemoryStore(1 << 30)
+    numbers = [*range(2 * QUEUED + 1)]
+    Random(1).shuffle(numbers)
+    for number in numbers:
+        store.put(entry(f"k{number}", 0, used=float(number)))
+
+    class Ahead(Refresher):
+        def soon(self, entries: Iterable[Entry]) -> None:
+            self.chosen = {each.used for each in entries}
+
+    ahead = Ahead(world.resolver, store, lambda _seconds, _then: None, lambda: world.planner)
+    purger = Purger(store, None, clock=time.monotonic)
+    changes = Changes(
+        store=store, resolver=world.resolver, purger=purger, refresher=ahead, heard=lambda each, _: told.append(each)
+    )
+    purge = Purge(kind="all", soft=True)
+    assert await changes.purge(purge, True) == len(numbers)
+    assert ahead.chosen == {*map(float, range(QUEUED + 1, 2 * QUEUED + 1))}
+    assert told == [purge]
 
 
 async def test_an_event_purges(tmp_path: Path) -> None:
