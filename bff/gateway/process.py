@@ -207,5 +207,7 @@ def _limits(gateway: Gateway) -> Iterable[tuple[str, int]]:
 
 
 def _contexts(world: World) -> list[tuple[str, str, bool]]:
-    owners = {name: context.owner for name, context in world.contexts.items()}
+    """Each with its owner and whether it loaded; of one that is left out, the owner is known from what is wrong with it."""
+    owners = {finding.context: finding.owner for finding in world.findings if finding.owner}
+    owners |= {name: context.owner for name, context in world.contexts.items()}
     return [(name, owners.get(name, ""), good) for name, good in world.loaded.items()]

@@ -147,6 +147,17 @@ async def test_errors_under_bff_are_problems_too(site: Site, method: str, path: 
             assert page.headers["content-type"] == "text/html; charset=utf-8"
 
 
+async def test_a_broken_contexts_owner_is_among_the_numbers(site: Site) -> None:
+    broken = site.shop.parent / "broken"
+    broken.mkdir()
+    (broken / "context.yaml").write_text("owner: team-b\nupstream: ftp://x\n")
+    site.registry.load()
+    async with site.running() as client:
+        text = (await client.get("/_bff/metrics")).text
+        assert 'bff_config_last_reload_successful{context="broken"} 0.0' in text
+        assert 'bff_context_info{context="broken",owner="team-b"} 1.0' in text
+
+
 async def test_who_asks_admin_is_settled_before_how(tmp_path: Path) -> None:
     async with Site(tmp_path, admin="{token: a-long-token}").running() as client:
         assert (await client.options("/_bff/admin/status")).status_code == 401
