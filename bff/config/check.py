@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, TypeVar
 
+from bff.config import csp
 from bff.config import spec as grammar
 from bff.config.compile import (
     Misfit,
@@ -41,11 +42,6 @@ SOURCE_PLUGINS: Final = "bff.sources"
 _MARKUP: Final = ("html", "podium", "web-fragment")
 _SIZES: Final = ("page_size", "per_page", "pagesize", "limit", "size", "first", "count")  # of pages, as APIs call it
 NAME: Final = r"[a-z0-9][a-z0-9-]*"
-
-_DIRECTIVES: Final = (
-    "default-src", "script-src", "script-src-elem", "script-src-attr", "style-src", "style-src-elem", "style-src-attr", "img-src",
-    "connect-src", "font-src", "media-src", "frame-src", "child-src", "worker-src", "manifest-src", "object-src", "form-action",
-)  # fmt: skip
 
 
 def check(
@@ -134,23 +130,9 @@ class Checker:
             if wrong:
                 self.error((*loc, "principal"), "forbidden-header", wrong)
 
-    def csp(self, csp: Mapping[str, tuple[str, ...]]) -> None:
-        for directive, sources in csp.items():
-            if directive not in _DIRECTIVES:
-                self.error(
-                    ("csp", directive),
-                    "unknown-key",
-                    f"{directive!r} cannot be added to; {suggestion(directive, _DIRECTIVES)}",
-                    key=True,
-                )
-            for number, text in enumerate(sources):
-                if not re.fullmatch(r"[!-~]+", text) or set(text) & set(";,"):
-                    loc = ("csp", directive, number)
-                    self.error(
-                        loc,
-                        "bad-value",
-                        f"{text!r} is not a source of a policy; write one such as https://cdn.example.org",
-                    )
+    def csp(self, additions: Mapping[str, tuple[str, ...]]) -> None:
+        for loc, code, message, key in csp.wrong(additions, csp.DIRECTIVES):
+            self.error(("csp", *loc), code, message, key=key)
 
     # --- fragments
 
@@ -176,7 +158,9 @@ class Checker:
         self.embeds((*loc, "embeds"), fragment.embeds, spec)
         self.fallback((*loc, "fallback"), fragment.fallback)
         if source in _MARKUP and fragment.fallback and not any(name.endswith(".html") for name in fragment.fallback):
-            message = f"a page shows nothing of a JSON fallback where the source is {source}; add one that ends in .html"
+            message = (
+                f"a page shows nothing of a JSON fallback where the source is {source}; add one that ends in .html"
+            )
             self.warning((*loc, "fallback"), "no-html-fallback", message)
         if fragment.template:
             self.file((*loc, "template"), fragment.template, (".html",))

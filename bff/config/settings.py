@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from bff.config import yaml
+from bff.config import csp, yaml
 from bff.config.environment import Environment, overlay
 from bff.config.options import Settings
 from bff.config.remains import remains, untold
@@ -73,6 +73,8 @@ def _check(settings: Settings, places: Environment, folder: Path) -> list[Findin
             "browsers heed early hints through a proxy alone; name it in trusted_proxies, or leave early_hints out"
         )
         found.append(finding(places, ("early_hints",), "bad-value", message))
+    for each in csp.wrong(settings.csp.add, csp.OPERATORS):
+        found.append(finding(places, ("csp", "add", *each.loc), each.code, each.message, key=each.key))
     jwt = settings.identity.jwt
     if jwt and not _is_url(jwt.keys) and not (folder / jwt.keys).is_file():
         message = f"there is no file {jwt.keys!r}; name one of PEM or JWK, or a URL"

@@ -306,6 +306,11 @@ def test_errors_name_the_variable(tmp_path: Path) -> None:
         ("overrides: {fragments: {a: {}}}", "'a' is not a full name"),
         ("overrides: {pages: {a/b: {timeout: 1s}}}", "unknown key 'timeout'"),
         ("csp: {mode: off}", "is not one of enforce, report"),
+        ("csp: {add: {img_src: [x]}}", "bff.yaml:1:13: error: 'img_src' cannot be added to — did you mean 'img-src'?"),
+        (
+            "csp: {add: {img-src: ['x; script-src *']}}",
+            "is not a source of a policy",
+        ),
         ("a: 1\na: 2", "duplicate key 'a'"),
         ("[]", "must be a mapping"),
         ("a: [", "not YAML"),
