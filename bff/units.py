@@ -1,4 +1,4 @@
-"""Durations, sizes and shares as people write them (`250ms`, `64KiB`, `20%`), parsed and printed.
+"""Durations, sizes, shares and CSS lengths as people write them (`250ms`, `64KiB`, `20%`, `8rem`), parsed and printed.
 
 Standard library only. Every parser takes text and raises `ValueError` with a message that says what would be right.
 """
@@ -12,6 +12,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(B|KiB|MiB|GiB)")
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
+_LENGTH = re.compile(r"0|\d{1,5}(\.\d{1,3})?(px|r?em|r?lh|ch|ex|[sld]?v(h|w|min|max|b|i)|cm|mm|in|pt|pc)")
 
 
 def duration(text: str) -> float:
@@ -36,6 +37,13 @@ def share(text: str) -> float:
     if match is None or float(match[1]) > 100:
         raise ValueError(f"{text!r} is not a share; write a percentage from 0% to 100%, such as 20%")
     return float(match[1]) / 100
+
+
+def css_length(text: str) -> str:
+    """A length of CSS for `min-height`, as it is: `120px`, `8rem`. It goes into a style rule."""
+    if not _LENGTH.fullmatch(text):
+        raise ValueError(f"{text!r} is not a CSS length; write a number and a unit, such as 120px or 8rem")
+    return text
 
 
 def show_duration(seconds: float) -> str:

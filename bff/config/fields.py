@@ -108,14 +108,7 @@ CookieName = Annotated[str, checked(_TOKEN, "a cookie name; leave out spaces, = 
 Names = tuple[Text, ...]
 
 
-def reserve(text: str) -> str:
-    """A CSS length for `min-height`. ValueError for anything else: the text goes into a style rule."""
-    if not re.fullmatch(r"0|\d{1,5}(\.\d{1,3})?(px|r?em|r?lh|ch|ex|[sld]?v(h|w|min|max|b|i)|cm|mm|in|pt|pc)", text):
-        raise ValueError(f"{text!r} is not a CSS length; write a number and a unit, such as 120px or 8rem")
-    return text
-
-
-Length = Annotated[str, read_by(lambda text: reserve(text) if text else text)]
+Length = Annotated[str, read_by(lambda text: units.css_length(text) if text else text)]
 
 
 def _star(value: object) -> object:

@@ -120,7 +120,7 @@ _KNOWN: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = MappingProxyT
         "stale": ("then_fresh", _one_of(then_fresh=True)),
         "wrap": ("wrap", _one_of(none=False)),
         "refresh": ("refresh", _refresh),
-        "reserve": ("reserve", _matches(r"0|\d+(?:\.\d+)?(?:[a-z]{1,5}|%)", "one CSS length, such as 120px or 8rem")),
+        "reserve": ("reserve", units.css_length),
     }
 )
 _OURS: Final = frozenset({"data-slot"})  # written on the wrapper by the gateway

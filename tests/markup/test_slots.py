@@ -70,6 +70,8 @@ def test_without_attributes_all_are_defaults() -> None:
         ("when=never", 'bad-attribute: when="never" is not understood'),
         ("wrap=div", 'bad-attribute: wrap="div" is not understood'),
         ("reserve='1px;}'", 'bad-attribute: reserve="1px;}" is not understood'),
+        ("reserve=120pxx", 'bad-attribute: reserve="120pxx" is not understood'),
+        ("reserve=50%", 'bad-attribute: reserve="50%" is not understood'),  # of a height that nothing gives
         ("data-slot=s1", "reserved-attribute: data-slot is written by the gateway itself"),
         ("key={cookie.x}", 'bad-reference: key="{cookie.x}" is not understood'),
         ("key={}", 'bad-reference: key="{}" is not understood'),
