@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import asyncio
 
+from bff.gateway.closing import OnClosed
 from bff.model import Ask, Failure, Fetch, Fragment, Policy, Reply, Telemetry
 
 
 async def exchanged(
-    fetch: Fetch, telemetry: Telemetry, fragment: Fragment, policy: Policy, ask: Ask
+    fetch: Fetch,
+    telemetry: Telemetry,
+    fragment: Fragment,
+    policy: Policy,
+    ask: Ask,
+    *,
+    closed: OnClosed | None = None,
 ) -> Reply | Failure:
-    """The answer within the policy's times and sizes; who stops waiting ends the exchange."""
+    """The answer within the policy's times and sizes; who stops waiting ends the exchange.
+
+    `closed` tells of a client that goes: the wait is cancelled then.
+    """
     future: asyncio.Future[Reply | Failure] = asyncio.get_running_loop().create_future()
 
     def done(answer: Reply | Failure) -> None:
         if not future.done():
             future.set_result(answer)
 
+    def gone() -> None:
+        future.cancel()
+
+    if closed is not None:
+        closed(gone)
     telemetry.inflight(fragment.context, 1)
     exchange = fetch(
         ask,

@@ -5,10 +5,13 @@ Never cached, never retried, never sent for another site. What the answer may do
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final
 
 from bff.gateway.asking import exchanged
+from bff.gateway.closing import OnClosed, closing
 from bff.gateway.problems import Answer, problem
 from bff.gateway.problems import Fields as Head
 from bff.gateway.request import accepts_html, cross_site
@@ -58,11 +61,18 @@ class Posts:
         if body is None:
             return problem(413, "The request is larger than this page accepts.", html=html)
         ask = Ask(call.fragment.upstream, method, call.target, _lines(call, visit), body)
-        reply = await exchanged(self._fetch, self._telemetry, call.fragment, call.policy, ask)
+        changes = method not in forwarding.SAFE
+        try:
+            async with _watched(scope, receive) as closed:
+                reply = await exchanged(self._fetch, self._telemetry, call.fragment, call.policy, ask, closed=closed)
+        except asyncio.CancelledError:
+            if changes:  # whether it has is not known, and will not be
+                await self._changed(call.fragment.context, visit.principal, [])
+            raise
         if isinstance(reply, Failure):
             return _failed(reply, html=html)
         found = fields(reply.headers)
-        if reply.status < 400 and method not in forwarding.SAFE:  # whatever becomes of the answer: the work is done
+        if reply.status < 400 and changes:  # whatever becomes of the answer: the work is done
             await self._changed(call.fragment.context, visit.principal, words(found, b"bff-changed"))
         return await self._passed(reply, found, call, visit, html=html)
 
@@ -104,6 +114,12 @@ class Posts:
             await self._purge(Purge(kind="context", value=context, principal=principal))
         for tag in dict.fromkeys(tags):
             await self._purge(Purge(kind="tag", value=tag, context=context))
+
+
+def _watched(scope: Mapping[str, Any], receive: Receive) -> AbstractAsyncContextManager[OnClosed]:
+    """How to learn that the browser has gone, once all of its request has been read."""
+    register = scope.get("extensions", {}).get("bff.closed")
+    return closing(receive) if register is None else nullcontext(register)
 
 
 def _failed(failure: Failure, *, html: bool) -> Answer:

@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -40,6 +40,7 @@ class Desk:
         method: str = "POST",
         cross: bool = False,
         gone: bool = False,
+        closed: Callable[[Callable[[], None]], None] | None = None,
     ) -> "asyncio.Task[Answer]":
         messages: list[dict[str, Any]] = [{"type": "http.request", "body": part, "more_body": True} for part in body]
         messages.append({"type": "http.disconnect"} if gone else {"type": "http.request", "body": b""})
@@ -50,9 +51,9 @@ class Desk:
         call = self.world.planner.call(BASKET, BASKET.policy, {}, slot=slot(1, "shop/basket", kind="primary"))
         assert call is not None
         visit = self.world.visit("ada", **{"host": "shop.example", **headers})
-        task = asyncio.ensure_future(
-            self.posts.answer({"method": method, "headers": visit.fields}, receive, call, visit, cross=cross)
-        )
+        register = closed or (lambda _call: None)
+        scope = {"method": method, "headers": visit.fields, "extensions": {"bff.closed": register}}
+        task = asyncio.ensure_future(self.posts.answer(scope, receive, call, visit, cross=cross))
         for _ in range(5):
             await asyncio.sleep(0)
         return task
@@ -250,6 +251,23 @@ async def test_a_post_that_begins_a_task_leads_to_it() -> None:
     task = await desk.post()
     desk.world.upstreams.to("/basket").reply(b"<p>later</p>", 202)
     assert (await task).status == 202
+
+
+@pytest.mark.parametrize(("method", "entries"), [("POST", 1), ("OPTIONS", 2)])
+async def test_the_exchange_ends_when_the_browser_goes_and_what_it_may_have_changed_expires(
+    method: str, entries: int
+) -> None:
+    desk = Desk()
+    desk.keep(BASKET, "ada")
+    desk.keep(BASKET, "bob")
+    leaves: list[Callable[[], None]] = []
+    task = await desk.post(method=method, closed=leaves.append)
+    flown = desk.world.upstreams.to("/basket")
+    leaves[0]()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert flown.cancelled
+    assert desk.world.store.entries == entries
 
 
 async def test_the_exchange_ends_with_the_request() -> None:
