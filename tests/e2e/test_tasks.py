@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from playwright.async_api import Browser
 from selectolax.lexbor import LexborHTMLParser
 
 from bff.paths import demo_folder
 from tests.demo.demo import create
+from tests.e2e.browsers import ChromiumTab, seen, shown
+from tests.e2e.firefox import Firefox
 from tests.e2e.gateway import Process, Serve, Site
-from tests.fakes import serving
+from tests.e2e.stage import passing
+from tests.fakes import serving, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -112,6 +116,60 @@ async def test_without_scripts_the_same_is_links_and_pages(office: Office) -> No
     assert "refresh" not in shown
     (result,) = re.findall(r'href="([^"]+)"', body)
     assert (await office.get(result, **ADA))[2].startswith("student_key,")
+
+
+NAMES = "[...document.querySelectorAll('[name=\"registrar/learners\"] li b')].map(each => each.textContent)"
+
+
+@pytest.mark.browser
+async def test_chromium_without_scripts_exports_and_reads_on(office: Office, chromium: Browser) -> None:
+    async with passing(office.gateway.origin, ADA) as origin:
+        tab = await ChromiumTab.open(chromium, java_script_enabled=False)
+        page = tab.page
+        await page.goto(origin + PAGE)
+        first = await seen(tab, f"({NAMES}).length == 10 && {NAMES}")
+        await page.get_by_role("link", name="More").click()
+        await page.wait_for_url("**?page=2")
+        assert not set(await seen(tab, f"({NAMES}).length == 10 && {NAMES}")) & set(first)
+        await page.get_by_role("link", name="Write all of it into a file").click()
+        await page.wait_for_url("**/_bff/tasks/*")
+        await page.get_by_role("progressbar").wait_for()
+        office.now[0] = 10.0
+        link = page.get_by_role("link", name="result")
+        await link.wait_for()  # the page renews itself
+        async with page.expect_download() as coming:
+            await link.click()
+        download = await coming.value
+        assert download.suggested_filename == "enrolments-0fc08528.csv"
+        assert (await download.path()).read_text().startswith("student_key,status,")
+        await tab.close()
+
+
+@pytest.mark.browser
+async def test_firefox_without_scripts_exports_and_reads_on(office: Office, firefox_without_scripts: Firefox) -> None:
+    """Where something comes late, it is told where the page is whole, and goes there."""
+    async with passing(office.gateway.origin, ADA) as origin:
+        tab = await firefox_without_scripts.tab()
+        await tab.goto(origin + PAGE)
+        await shown(tab, "Show all of it")
+        await tab.click("noscript.bff-whole a")
+        first = await seen(tab, f"{NAMES}.length == 10 && {NAMES}")
+        await tab.click("a[rel=next]")
+        await seen(tab, "location.search == '?page=2'")
+        await shown(tab, "Show all of it")
+        await tab.click("noscript.bff-whole a")
+        assert not set(await seen(tab, f"{NAMES}.length == 10 && location.search.includes('page=2') && {NAMES}")) & set(
+            first
+        )
+        await tab.click("bff-fragment[name='registrar/export'] a")
+        await seen(tab, "location.pathname.startsWith('/_bff/tasks/') && !!document.querySelector('progress')")
+        office.now[0] = 10.0
+        await seen(tab, "document.querySelector('a[href$=\"/result\"]')?.href")
+        await tab.click("a[href$='/result']")
+        file = firefox_without_scripts.downloads / "enrolments-0fc08528.csv"
+        await until(lambda: file.exists() and file.stat().st_size, "the file is there")
+        assert file.read_text().startswith("student_key,status,")
+        await tab.close()
 
 
 async def test_the_list_goes_on_page_by_page(office: Office) -> None:
