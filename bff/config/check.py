@@ -197,12 +197,26 @@ class Checker:
                     "bad-value",
                     "a page's query comes from its visitors; leave out from: principal",
                 )
-            try:
-                made[name] = compile_declared(name, param)
-            except Misfit as error:
-                self.error((*loc, name, error.key), "bad-param", str(error))
-                made[name] = compile_param(name, many=param.many)
+            made[name] = self.param((*loc, name), param)
         return made
+
+    def param(self, loc: Loc, param: grammar.Param) -> Param:
+        """One of them. What is wrong with it is told key by key, each judged without those before it."""
+        left, wrong = param, set[str]()
+        while True:
+            try:
+                made = compile_declared(str(loc[-1]), left)
+            except Misfit as error:
+                if error.key in wrong:  # nor does it go without
+                    break
+                wrong.add(error.key)
+                self.error((*loc, error.key), "bad-param", str(error))
+                left = left.model_copy(update={error.key: grammar.Param.model_fields[error.key].default})
+            else:
+                if not wrong:
+                    return made
+                break
+        return compile_param(str(loc[-1]), many=param.many)
 
     def refer(self, loc: Loc, pattern: Pattern | None, params: Mapping[str, Param]) -> set[str]:
         names = set(references(pattern or ()))

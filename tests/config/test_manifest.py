@@ -260,6 +260,14 @@ def test_a_json_fallback_shows_nothing_where_pages_are_given_html(tmp_path: Path
     assert [(each.code, each.severity) for each in findings] == [(code, "warning") for code in codes]
 
 
+def test_a_parameter_s_mistakes_are_told_key_by_key(tmp_path: Path) -> None:
+    params = "a: {type: int, ge: x, le: y, pattern: b, default: z, example: '1'}, e: {type: enum, default: q}"
+    findings = found(tmp_path, BASE + f"fragments: {{f: {{path: '/{{a}}/{{e}}', params: {{{params}}}}}}}")
+    assert [(each.code, each.message.partition(" ")[0]) for each in findings] == [
+        ("bad-param", "ge:"), ("bad-param", "le:"), ("bad-param", "pattern"), ("bad-param", "the"), ("bad-param", "values"),
+    ]  # fmt: skip
+
+
 def test_all_mistakes_are_told_at_once_in_order(tmp_path: Path) -> None:
     text = (
         BASE + "owner: b\nsource: htm\nfragments: {a: {path: x, reserve: 1}}\npages: {P: {path: /, template: x.html}}"
@@ -340,7 +348,9 @@ def test_a_folder_s_name_is_a_context_s(tmp_path: Path) -> None:
 
 
 def test_a_static_json_answer_must_be_json(tmp_path: Path) -> None:
-    context = folder(tmp_path, BASE + "fragments: {a: {path: /, source: json, fallback: [a.json]}}", files={"a.json": '{\n "a": }'})
+    context = folder(
+        tmp_path, BASE + "fragments: {a: {path: /, source: json, fallback: [a.json]}}", files={"a.json": '{\n "a": }'}
+    )
     _, (finding,) = read_context(context, env={})
     assert (finding.file, finding.line, finding.column, finding.code) == (str(context / "a.json"), 2, 7, "bad-fallback")
     (context / "a.json").write_bytes(b'"\xff"')
