@@ -163,7 +163,10 @@ def takes_html(accept: bytes) -> bool:
 
 @lru_cache(maxsize=1024)
 def _takes_html(accept: bytes) -> bool:
-    return form(accept) == "html" and (b"text/html" in accept or b"*/*" in accept or b"text/*" in accept)
+    if form(accept) != "html":
+        return False
+    named = (_quality(accept.decode("latin-1"), kind) for kind in ("text/html", "text/*", "*/*"))
+    return next((quality for quality in named if quality is not None), 0.0) > 0  # the most specific range decides
 
 
 def matches(fields: Sequence[tuple[bytes, bytes]], etag: bytes) -> bool:

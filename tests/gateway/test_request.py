@@ -99,7 +99,17 @@ def test_the_headers_that_decide() -> None:
 
 @pytest.mark.parametrize(
     ("accept", "html"),
-    [(None, True), (b"text/html", True), (b"*/*", True), (b"application/json", False), (b"image/png", False)],
+    [
+        (None, True),
+        (b"text/html", True),
+        (b"*/*", True),
+        (b"TEXT/*;q=0.1", True),
+        (b"application/json", False),
+        (b"image/png", False),
+        (b"application/problem+json, text/html;q=0", False),
+        (b"text/html;q=0, */*", False),
+        (b"*/*;q=0", False),
+    ],
 )
 def test_who_takes_html_for_an_error(accept: bytes | None, html: bool) -> None:
     headers = [] if accept is None else [(b"accept", accept)]
