@@ -75,12 +75,12 @@ class Timer:
     def _turn(self) -> None:
         self._handle = None
         now = int(self._loop.time() / TICK)
-        due = [tick for tick in self._buckets if tick <= now]
+        ticks = range(self._next + 1, now + 1)
+        due = [bucket for tick in ticks if (bucket := self._buckets.pop(tick, None)) is not None]
         self._next = now
-        if len(due) < len(self._buckets):
+        if self._buckets:
             self._handle = self._loop.call_later(TICK, self._turn)
-        for tick in sorted(due):
-            bucket = self._buckets.pop(tick)
+        for bucket in due:
             while bucket:  # a callback may disarm its neighbours
                 try:
                     bucket.pop().call()
