@@ -7,6 +7,7 @@ Knows nothing but the standard library. Times are seconds (`float`), sizes bytes
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -440,9 +441,10 @@ class Reply:
     """A complete answer of a context, within all caps. Header names are lower-case."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    headers: Sequence[tuple[bytes, bytes]]
     body: bytes
     timing: Timing
+    found: Mapping[bytes, bytes] | None = None  # the same by name (`rules.caching.fields`), where that is known already
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,10 +517,12 @@ class Result:
 class Telemetry(Protocol):
     """What the pipeline reports; the gateway's implementation counts and logs. Every call is cheap and never raises."""
 
+    inflight: Counter[str]
+    """Exchanges under way by context: whoever begins one adds it, and takes it off in the end."""
+
     def page(self, report: Report) -> None: ...
     def slot(self, fragment: str, result: Result) -> None: ...
-    def upstream(self, fragment: Fragment, status: str, seconds: float) -> None: ...
-    def inflight(self, context: str, change: int) -> None: ...
+    def upstream(self, fragment: Fragment, status: int | str, seconds: float) -> None: ...
     def cache(self, fragment: str, result: Literal["hit", "miss", "stale", "revalidated", "bypass"]) -> None: ...
     def coalesced(self, fragment: str) -> None: ...
     def evicted(self, reason: str) -> None: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -239,7 +240,7 @@ class Seen:
     slots: list[tuple[str, str, str]] = field(default_factory=list)
     pages: list[Report] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
-    inflight_now: int = 0
+    inflight: Counter[str] = field(default_factory=Counter)
     joined: int = 0
     upstreams: list[str] = field(default_factory=list)
     evictions: list[str] = field(default_factory=list)
@@ -251,13 +252,9 @@ class Seen:
     def slot(self, fragment: str, result: Result) -> None:
         self.slots.append((fragment, result.outcome.value, result.reason.value))
 
-    def upstream(self, fragment: Fragment, status: str, seconds: float) -> None:
+    def upstream(self, fragment: Fragment, status: int | str, seconds: float) -> None:
         del fragment, seconds
-        self.upstreams.append(status)
-
-    def inflight(self, context: str, change: int) -> None:
-        del context
-        self.inflight_now += change
+        self.upstreams.append(str(status))
 
     def cache(self, fragment: str, result: Literal["hit", "miss", "stale", "revalidated", "bypass"]) -> None:
         del fragment

@@ -32,7 +32,7 @@ async def exchanged(
 
     if closed is not None:
         closed(gone)
-    telemetry.inflight(fragment.context, 1)
+    telemetry.inflight[fragment.context] += 1
     exchange = fetch(
         ask,
         timeout=policy.timeout,
@@ -47,6 +47,6 @@ async def exchanged(
         exchange.cancel()
         raise
     finally:
-        telemetry.inflight(fragment.context, -1)
-    telemetry.upstream(fragment, str(answer.status), answer.timing.total)
+        telemetry.inflight[fragment.context] -= 1
+    telemetry.upstream(fragment, answer.status, answer.timing.total)
     return answer

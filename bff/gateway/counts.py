@@ -85,19 +85,18 @@ class FragmentCounts:
 
 
 class ContextCounts:
-    """One context: its answers by status, what is under way, and what was asked a second time."""
+    """One context: its answers by status, and what was asked a second time."""
 
-    __slots__ = ("hedges", "inflight", "retries", "statuses")
+    __slots__ = ("hedges", "retries", "statuses")
 
     def __init__(self) -> None:
-        self.statuses: dict[str, int] = {}
-        self.inflight = 0
+        self.statuses: dict[int | str, int] = {}
         self.retries = 0
         self.hedges = {"true": 0, "false": 0}  # by whether they answered first
 
     def told(self) -> dict[str, Any]:
         """As the operators' API gives it."""
-        return {"statuses": self.statuses, "inflight": self.inflight, "retries": self.retries}
+        return {"statuses": {str(status): count for status, count in self.statuses.items()}, "retries": self.retries}
 
 
 class EventCounts:

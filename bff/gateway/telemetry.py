@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -59,6 +60,7 @@ class Counters:
         self._pages: dict[str, PageCounts] = {}
         self._fragments: dict[str, FragmentCounts] = {}
         self._contexts: dict[str, ContextCounts] = {}
+        self.inflight: Counter[str] = Counter()
         self._evictions: dict[str, int] = {}
         self._failures: dict[str, int] = {}
         self._shed: dict[str, int] = {}
@@ -92,25 +94,22 @@ class Counters:
             self._log.page(report)
 
     def slot(self, fragment: str, result: Result) -> None:
-        counts = self._fragment(fragment)
+        counts = self._fragments.get(fragment) or self._fragment(fragment)
         key = (result.outcome, result.reason)
         counts.outcomes[key] = counts.outcomes.get(key, 0) + 1
         counts.seconds.observe(result.seconds)
         if result.outcome == "stale" and result.age is not None:
             counts.stale_age.observe(result.age)
 
-    def upstream(self, fragment: Fragment, status: str, seconds: float) -> None:
-        self._fragment(fragment.name).upstream.observe(seconds)
-        statuses = self._context(fragment.context).statuses
+    def upstream(self, fragment: Fragment, status: int | str, seconds: float) -> None:
+        (self._fragments.get(fragment.name) or self._fragment(fragment.name)).upstream.observe(seconds)
+        statuses = (self._contexts.get(fragment.context) or self._context(fragment.context)).statuses
         if status not in statuses and len(statuses) >= _STATUSES:
             status = "other"
         statuses[status] = statuses.get(status, 0) + 1
 
-    def inflight(self, context: str, change: int) -> None:
-        self._context(context).inflight += change
-
     def cache(self, fragment: str, result: Literal["hit", "miss", "stale", "revalidated", "bypass"]) -> None:
-        counts = self._fragment(fragment).cache
+        counts = (self._fragments.get(fragment) or self._fragment(fragment)).cache
         counts[result] = counts.get(result, 0) + 1
 
     def coalesced(self, fragment: str) -> None:
@@ -153,6 +152,7 @@ class Counters:
             self._log.event("breaker", level=level, name=name, state=state.word, why=why)
 
     def _fragment(self, name: str) -> FragmentCounts:
+        """Those of a fragment that may not have been counted yet."""
         counts = self._fragments.get(name)
         if counts is None:
             counts = self._fragments[name] = FragmentCounts()
@@ -174,6 +174,8 @@ class Counters:
             "contexts": self._contexts,
         }
         told = {kind: {name: each.told() for name, each in counts.items()} for kind, counts in held.items()}
+        for name, context in told["contexts"].items():
+            context["inflight"] = self.inflight[name]
         return {**told, "process": {"lag": self._lag.counts, "shed": dict(self._shed)}}
 
     # --- the loop's lag -----------------------------------------------------------------------------------------------
@@ -274,12 +276,13 @@ class Counters:
         )
         info = GaugeMetricFamily("bff_context_info", "Who owns a context.", labels=["context", "owner"])
         for name, counts in self._contexts.items():
-            inflight.add_metric([name], counts.inflight)
             retries.add_metric([name], counts.retries)
             for won, count in counts.hedges.items():
                 hedges.add_metric([name, won], count)
             for status, count in counts.statuses.items():
-                requests.add_metric([name, status], count)
+                requests.add_metric([name, str(status)], count)
+        for name, number in self.inflight.items():
+            inflight.add_metric([name], number)
         for context, owner, successful in self.gauges.contexts():
             loaded.add_metric([context], int(successful))
             info.add_metric([context, owner], 1)

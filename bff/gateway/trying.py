@@ -106,7 +106,7 @@ class Trying:
             of.stream = None
             stream.hinted = None
             stream.cancel()
-            self._telemetry.inflight(fragment.context, -1)
+            self._telemetry.inflight[fragment.context] -= 1
             if of.label:
                 self._telemetry.upstream(fragment, of.label, stream.seconds)
 
@@ -176,7 +176,7 @@ class Trying:
             optional=optional,
         )
         stream.hinted = of.hint
-        self._telemetry.inflight(fragment.context, 1)
+        self._telemetry.inflight[fragment.context] += 1
         return stream
 
     @staticmethod

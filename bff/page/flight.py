@@ -85,24 +85,15 @@ class Wait:
 class Flight:
     """One exchange under way and who waits for it."""
 
-    __slots__ = (
-        "asking",
-        "began",
-        "call",
-        "ends",
-        "entry",
-        "exchange",
-        "key",
-        "leased",
-        "others",
-        "over",
-        "principal",
-        "reserve",
-        "search",
-        "share",
-        "variant",
-        "waits",
-    )
+    # what most never set is the class's: making one is on the hot path
+    share = False
+    principal: str | None = None
+    others = 0  # who joined it, and has not left
+    exchange: Exchange | None = None
+    asking = False  # its exchange is under way
+    search: asyncio.Task[None] | None = None  # it is looking in the second tier first
+    leased = False  # it fetches on behalf of all processes
+    over: Callable[[], None] | None = None  # called in the end, where it is a refresh that nobody waits for
 
     def __init__(self, call: Call, key: str, variant: keys.Variant, kept: Kept, began: float) -> None:
         self.call = call
@@ -112,12 +103,4 @@ class Flight:
         self.reserve = kept.entry if kept.use in SHOWABLE else None  # what may be shown if this fails
         self.began = began
         self.ends = began + call.policy.timeout.total
-        self.share = False
-        self.principal: str | None = None
         self.waits: list[Wait] = []
-        self.others = 0  # who joined it, and has not left
-        self.exchange: Exchange | None = None
-        self.asking = False  # its exchange is under way
-        self.search: asyncio.Task[None] | None = None  # it is looking in the second tier first
-        self.leased = False  # it fetches on behalf of all processes
-        self.over: Callable[[], None] | None = None  # called in the end, where it is a refresh that nobody waits for

@@ -84,13 +84,13 @@ class Landing:
 
     def landed(self, flight: Flight, answer: Reply | Failure) -> None:
         fragment = flight.call.fragment
-        self._telemetry.upstream(fragment, str(answer.status), answer.timing.total)
+        self._telemetry.upstream(fragment, answer.status, answer.timing.total)
         if flight.others and self._guards is not None:
             self._guards.waited(fragment, flight.call.policy, answer, flight.others)
         if isinstance(answer, Failure):
             self.failed(flight, answer.reason, answer.detail, answer.timing, retry_after=answer.retry_after)
             return
-        found, primary = fields(answer.headers), flight.call.primary
+        found, primary = answer.found or fields(answer.headers), flight.call.primary
         match serve.classify(answer.status, conditional=flight.entry is not None):
             case serve.Answer.CONTENT | serve.Answer.EMPTY | serve.Answer.NOT_FOUND:
                 self._read(flight, answer, found)

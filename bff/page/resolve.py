@@ -106,11 +106,10 @@ class Resolver:
             if self._renewable(entry, now):
                 self._take_off(call, visit, key, variant, kept, now=now, share=True)
             return self._count(call, results.stale(entry, policy.cache, Reason.HIT, began=now, now=now))
-        elsewhere = self._tasks.shared(call.fragment)
         if (
-            self._tasks
+            self._tasks.underway
             and variant.shareable
-            and not elsewhere
+            and not self._tasks.shared(call.fragment)
             and (task := self._tasks.shown(key, visit.principal, now))
         ):
             return self._count(call, task)
@@ -205,7 +204,7 @@ class Resolver:
         call = flight.call
         policy, fragment = call.policy, call.fragment
         flight.asking = True
-        self._telemetry.inflight(fragment.context, 1)
+        self._telemetry.inflight[fragment.context] += 1
         fetch = self._asks.get(fragment.source, self._fetch)
         flight.exchange = fetch(
             Ask(
@@ -290,7 +289,7 @@ class Resolver:
         """It asks nobody any more."""
         if flight.asking:
             flight.asking = False
-            self._telemetry.inflight(flight.call.fragment.context, -1)
+            self._telemetry.inflight[flight.call.fragment.context] -= 1
         if flight.share:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]

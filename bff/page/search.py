@@ -52,9 +52,12 @@ class Searching:
         self._replica = replica
         self._tasks = tasks
         self._guards = guards
+        self._within = replica is None and not tasks.told  # nothing is known beyond this process
 
     def begin(self, flight: Flight, visit: Visit) -> Coroutine[Any, Any, None] | None:
         """What is to be looked for before this flight asks; None: nothing, it asks at once."""
+        if self._within:
+            return None
         if flight.share and self._replica is not None:
             return self._search(flight, visit, self._replica)
         return self._ask(flight, visit) if self._tell(flight) else None

@@ -33,13 +33,11 @@ class Underway:
         self._signer = signer
         self._wall = wall
         self._tier = tier
-        self._tasks: dict[str, Task] = {}
+        self.underway: dict[str, Task] = {}  # by key; for the hot path, which looks whether there are any
         self._keys: dict[Task, str] = {}
         self._names: set[str] = set()  # fragments that have begun any
         self._telling: set[asyncio.Task[None]] = set()
-
-    def __len__(self) -> int:
-        return len(self._tasks)
+        self.told = tier is not None  # other processes may begin tasks, and are told of ours
 
     def begin(self, name: str, target: str, key: str | None) -> Task:
         """A task that has just begun; remembered under `key`, unless what was asked may be shared with nobody (None)."""
@@ -77,7 +75,7 @@ class Underway:
 
     def known(self, key: str) -> Task | None:
         """The task that was begun by asking this, and has not ended as far as anybody here knows."""
-        task = self._tasks.get(key)
+        task = self.underway.get(key)
         if task is not None and task.until <= self._wall():
             self._forget(key)
             return None
@@ -97,10 +95,10 @@ class Underway:
         if task is None or task.until <= self._wall():
             return None
         if await self._tier.value(_ended(task)) is not None:
-            if self._tasks.get(key) == task:
+            if self.underway.get(key) == task:
                 self._forget(key)
             return None
-        if key not in self._tasks:
+        if key not in self.underway:
             self._remember(key, task)
         return task
 
@@ -136,12 +134,12 @@ class Underway:
 
     def _remember(self, key: str, task: Task) -> None:
         self._forget(key)
-        if len(self._tasks) >= KEPT:
-            self._forget(next(iter(self._tasks)))
-        self._tasks[key], self._keys[task] = task, key
+        if len(self.underway) >= KEPT:
+            self._forget(next(iter(self.underway)))
+        self.underway[key], self._keys[task] = task, key
 
     def _forget(self, key: str) -> None:
-        task = self._tasks.pop(key, None)
+        task = self.underway.pop(key, None)
         if task is not None and self._keys.get(task) == key:
             del self._keys[task]
 

@@ -72,10 +72,6 @@ class _Stated(NamedTuple):
     must_revalidate: bool
 
 
-def _said(value: bytes, *, shared: bool) -> _Stated:
-    return _stated(value, shared) if len(value) <= _LONGEST else _stated.__wrapped__(value, shared)
-
-
 @lru_cache(maxsize=4096)
 def _stated(value: bytes, shared: bool) -> _Stated:
     return _statement(control(value), shared=shared)
@@ -108,7 +104,9 @@ def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], ob
     """Read an answer's terms. `obey` is False under `mode: fixed`: only what forbids storing is heeded."""
     shared = scope == "shared"
     aimed = _said_to_us(found[b"cdn-cache-control"]) if shared and b"cdn-cache-control" in found else None
-    stated = _said(found.get(b"cache-control", b""), shared=shared) if aimed is None else aimed  # RFC 9213 §2.2
+    said = found.get(b"cache-control", b"") if aimed is None else b""  # RFC 9213 §2.2
+    read = _stated if len(said) <= _LONGEST else _stated.__wrapped__
+    stated = aimed or read(said, shared)
     given = lenient(found[b"date"]) if b"date" in found else None
     date = wall_now if given is None else given
     life = stated.lifetime

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bff.model import Ask, Failure, Reason, Reply, Timeout, Upstream
 from bff.timer import Timer
-from bff.upstream.connection import Connection
+from bff.upstream.connection import Connection, Known
 from bff.upstream.dialer import Dialer
 from bff.upstream.exchange import REPEATABLE, Exchange, Heads, check_lines, write_head
 from bff.upstream.pool import OPEN, REFUSE, WAIT, Pool
@@ -82,7 +82,7 @@ class Origin:
 
     def dial(self, exchange: Exchange, within: float) -> asyncio.Task[Connection]:
         self._close_all(self.pool.spare())
-        make = partial(Connection, self, header_bytes=self._client.header_bytes)
+        make = partial(Connection, self, header_bytes=self._client.header_bytes, known=self._client.known)
         dial = self.loop.create_task(self._client.dialer.dial(exchange.ask.upstream, make, within))
         self._dials[dial] = exchange
         dial.add_done_callback(self._dialled)
@@ -168,6 +168,7 @@ class Client:
         self.connections = connections
         self.idle = idle
         self.header_bytes = header_bytes
+        self.known = Known()
         self.dialer = Dialer(loop, local=local)
         self._origins: dict[tuple[str, str, int, str], Origin] = {}
         self._met: dict[int, _Met] = {}  # by identity, which is faster than by value; each keeps its upstream alive
@@ -197,7 +198,8 @@ class Client:
         if wrong:
             exchange.refuse(Reason.REFUSED, wrong)
             return exchange
-        found = origin.pool.admit(exchange, limit, now, origin.within(ask), optional=optional)
+        within = origin.keep if method == "GET" and not ask.once else origin.within(ask)
+        found = origin.pool.admit(exchange, limit, now, within, optional=optional)
         if found is OPEN:
             exchange.open(now)
         elif found is WAIT:

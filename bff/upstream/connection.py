@@ -9,16 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from bff.model import Reason
+from bff.model import Headers, Reason
+from bff.rules.caching import Fields, fields
 
-Headers = list[tuple[bytes, bytes]]
 FIELDS: Final = 256  # header fields of a response; real ones have tens
+KNOWN: Final = 1024  # heads remembered
+SHORT: Final = 1024  # bytes of a head that is remembered
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"content-encoding"})
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class Head(NamedTuple):
+    """The head of a response."""
+
+    status: int
+    headers: Headers
+    found: Fields  # the same by name
+    length: int = 0  # bytes of the body, where the head alone tells it
+
+
+class Known(dict[bytes, Head]):
+    """Heads by their bytes, of responses with a length that left their connection fit for another request.
+
+    A head often comes again: all that differs between answers of one second is what they are about. Its bytes mean the
+    same then, so they are parsed once.
+    """
+
+    def learn(self, data: bytes, head: Head) -> None:
+        if len(data) <= SHORT:
+            if len(self) >= KNOWN:
+                self.clear()
+            self[data] = head
 
 
 class Listener(Protocol):
@@ -27,7 +52,7 @@ class Listener(Protocol):
     def began(self) -> None:
         """Some of the final response is here, though not all; said once a read."""
 
-    def answered(self, connection: Connection | None, status: int, headers: Headers, body: bytes) -> None:
+    def answered(self, connection: Connection | None, head: Head, body: bytes) -> None:
         """`connection`: this one, where it can serve again."""
 
     def failed(self, reason: Reason, detail: str) -> None: ...
@@ -55,9 +80,10 @@ class Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport  # from `connection_made` on; nobody holds the connection before
 
-    def __init__(self, owner: Owner, *, header_bytes: int) -> None:
+    def __init__(self, owner: Owner, *, header_bytes: int, known: Known) -> None:
         self._owner = owner
         self._header_bytes = header_bytes
+        self._known = known
         self._listener: Listener | None = None
         self._parser = HttpResponseParser(self)
         self._fault: tuple[Reason, str] | None = None
@@ -66,7 +92,7 @@ class Connection(asyncio.Protocol):
         self.fit = True  # for another request, once the one under way is answered
         self.used = False  # has answered before: then the peer may be closing it just now (RFC 9112 §9.3.1)
         # of the one response that is awaited or read:
-        self._headers: Headers = []
+        self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._status = 0  # of the final response, once its head is complete
         self._length = -1  # as announced
@@ -119,6 +145,14 @@ class Connection(asyncio.Protocol):
             self.close()
             self._owner.spoilt(self)
             return
+        if not self._raw and not self._bodiless:
+            start = data.find(b"\r\n\r\n") + 4
+            head = self._known.get(data[:start])
+            if head is not None and start + head.length == len(data) and self._fits(head):
+                self.used = True
+                self._listener = None
+                listener.answered(self, head, data[start:])
+                return
         headless, before = not self._status, len(self._body)
         self._raw += len(data)
         clean = True
@@ -139,8 +173,10 @@ class Connection(asyncio.Protocol):
         elif self._chunked:
             self._finish(listener, reusable=data.endswith(_LAST_CHUNK))
         else:  # where the head ended in this read and how much body followed must account for every byte
-            start = data.find(b"\r\n\r\n") + 4 if headless else 0
-            self._finish(listener, reusable=start + len(self._body) - before == len(data))
+            start, length = data.find(b"\r\n\r\n") + 4 if headless else 0, len(self._body)
+            accounted = start + length - before == len(data)
+            alone = accounted and self._raw == len(data) and not self._bodiless
+            self._finish(listener, reusable=accounted, learn=data[:start] if alone else b"")
 
     def eof_received(self) -> None:
         listener = self._listener
@@ -239,6 +275,9 @@ class Connection(asyncio.Protocol):
             raise HttpParserError
         self._parser.feed_data(data[left:])
 
+    def _fits(self, head: Head) -> bool:
+        return head.length <= self._max_body and (not self._uploads or self._sent())
+
     def _sent(self) -> bool:
         """Whether the request was sent in full: an answer may come before."""
         return self._transport.get_write_buffer_size() == 0
@@ -263,14 +302,18 @@ class Connection(asyncio.Protocol):
         self._fault = (reason, detail)
         raise _Stop
 
-    def _finish(self, listener: Listener, *, reusable: bool) -> None:
-        status, headers, body = self._status, self._headers, self._body
+    def _finish(self, listener: Listener, *, reusable: bool, learn: bytes = b"") -> None:
+        """`learn`: the bytes of the head, where it tells all about how the response ends."""
+        body = self._body
         if isinstance(body, bytearray):
             body = bytes(body)
+        head = Head(self._status, self._headers, fields(self._headers), len(body))
         if not reusable:
             self.close()
-            listener.answered(None, status, headers, body)
+            listener.answered(None, head, body)
             return
+        if learn:
+            self._known.learn(learn, head)
         if self._bodiless:
             self._parser = HttpResponseParser(self)  # the old one waits for a body
         self.used = True
@@ -280,7 +323,7 @@ class Connection(asyncio.Protocol):
         self._status = self._raw = self._interim = 0
         self._length = -1
         self._chunked = self._complete = False
-        listener.answered(self, status, headers, body)
+        listener.answered(self, head, body)
 
     def _fail(self, listener: Listener, reason: Reason, detail: str) -> None:
         self.close()

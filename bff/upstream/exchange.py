@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol
 
 from bff.model import Ask, Failure, Reason, Reply, Timeout, Timing
 from bff.timer import Due, Timer
-from bff.upstream.connection import Connection, Headers
+from bff.upstream.connection import Connection, Head
 
 REPEATABLE: Final = frozenset({"GET", "HEAD"})  # sent once more where a kept connection ended unheard (RFC 9112 §9.3.1)
 _METHOD: Final = re.compile(r"(?!CONNECT$)[A-Z]+").fullmatch
@@ -193,7 +193,7 @@ class Exchange:
         if not self._first:
             self._first = self._home.now() - self._since
 
-    def answered(self, connection: Connection | None, status: int, headers: Headers, body: bytes) -> None:
+    def answered(self, connection: Connection | None, head: Head, body: bytes) -> None:
         done = self._done
         if done is None or self._bucket is None:
             return  # never: whoever ends takes the connection's listener away
@@ -204,7 +204,7 @@ class Exchange:
         total = now - self._since
         home.release(connection, now)
         timing = Timing(self._queued, self._connected, self._first or total, total)
-        home.tell(done, Reply(status, headers, body, timing))
+        home.tell(done, Reply(head.status, head.headers, body, timing, head.found))
 
     def failed(self, reason: Reason, detail: str) -> None:
         done = self._done

@@ -23,7 +23,7 @@ LEFT: Final = 2 * TICK
 class Counts(Protocol):
     """Is told what was decided. Every call is cheap and never raises."""
 
-    def upstream(self, fragment: Fragment, status: str, seconds: float) -> None:
+    def upstream(self, fragment: Fragment, status: int | str, seconds: float) -> None:
         """A try that is not the one whose end is handed on."""
 
     def retried(self, context: str) -> None: ...

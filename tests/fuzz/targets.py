@@ -18,7 +18,8 @@ from bff.markup.check import Checker
 from bff.markup.shell import compile_shell
 from bff.model import Hole, Reason, Slot, Trust
 from bff.registry import Registry
-from bff.upstream.connection import FIELDS, Connection
+from bff.rules.caching import fields
+from bff.upstream.connection import FIELDS, Connection, Head, Known
 from tests.markup.browser import stands_alone
 
 MOST: Final = 4096  # bytes of a body
@@ -60,8 +61,9 @@ class Asker:
 
     def began(self) -> None: ...
 
-    def answered(self, connection: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self.ends.append(("answered", connection is not None, status, tuple(headers), bytes(body)))
+    def answered(self, connection: Any, head: Head, body: bytes) -> None:
+        assert head.found == fields(head.headers)
+        self.ends.append(("answered", connection is not None, head.status, tuple(head.headers), bytes(body)))
 
     def failed(self, reason: Reason, detail: str) -> None:
         self.ends.append(("failed", reason))
@@ -75,10 +77,10 @@ class Asker:
     def gone(self, connection: Any) -> None: ...
 
 
-def exchanged(pieces: list[bytes], *, bodiless: bool = False) -> Asker:
+def exchanged(pieces: list[bytes], *, bodiless: bool = False, known: Known | None = None) -> Asker:
     """One request answered by these reads, and then by the end of the connection."""
     asker = Asker()
-    connection = Connection(asker, header_bytes=HEAD)
+    connection = Connection(asker, header_bytes=HEAD, known=Known() if known is None else known)
     transport: Any = Transport()
     connection.connection_made(transport)
     connection.ask(asker, b"GET / HTTP/1.1\r\n\r\n", bodiless, False, MOST)
@@ -94,7 +96,7 @@ def exchanged(pieces: list[bytes], *, bodiless: bool = False) -> Asker:
 
 
 def answers(data: bytes) -> None:
-    """An upstream's answer: one end and only one, within its caps, the same however it is cut into reads."""
+    """An upstream's answer: one end and only one, within its caps, the same however it is cut into reads and whatever came before."""
     whole = exchanged([data]) if data else exchanged([])
     single = exchanged([data[at : at + 1] for at in range(len(data))])
     for asker in (whole, single, exchanged([data], bodiless=True)):
@@ -103,6 +105,12 @@ def answers(data: bytes) -> None:
     if whole.ends[0][0] == single.ends[0][0] == "answered":
         assert whole.ends[0][2:] == single.ends[0][2:]
     assert (whole.ends[0][0] == "answered") == (single.ends[0][0] == "answered") or len(data) > HEAD
+    known = Known()
+    exchanged([data], known=known)
+    for again in (data, data + b"!", data[:-1]):
+        for bodiless in (False, True):
+            met, unmet = (exchanged([again], bodiless=bodiless, known=each) for each in (known, None))
+            assert (met.ends, met.spoilt_) == (unmet.ends, unmet.spoilt_)
 
 
 def _judge(end: Ended) -> None:

@@ -277,4 +277,4 @@ async def test_the_exchange_ends_with_the_request() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert desk.world.upstreams.flown[0].cancelled
-    assert desk.world.seen.inflight_now == 0
+    assert desk.world.seen.inflight.total() == 0

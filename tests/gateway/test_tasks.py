@@ -336,7 +336,7 @@ async def test_who_stops_waiting_ends_the_exchange() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert desk.world.upstreams.flown[0].cancelled
-    assert desk.world.seen.inflight_now == 0
+    assert desk.world.seen.inflight.total() == 0
 
 
 async def test_a_proxy_routes_202_gets_a_location_too() -> None:

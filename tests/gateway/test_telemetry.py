@@ -98,9 +98,9 @@ def test_second_tries_and_breakers_are_counted_and_logged() -> None:
 
 def test_exchanges_and_the_store_are_counted() -> None:
     counters = Counters()
-    counters.inflight("site", 1)
-    counters.inflight("site", 1)
-    counters.inflight("site", -1)
+    counters.inflight["site"] += 1
+    counters.inflight["site"] += 1
+    counters.inflight["site"] -= 1
     counters.upstream(CARD, "200", 0.2)
     counters.upstream(CARD, "timeout", 1.0)
     counters.cache("site/card", "hit")

@@ -228,7 +228,7 @@ async def test_a_useless_flight_that_is_still_looking_ends_with_its_browser() ->
     wait.leave()
     await machines.settled()
     assert machines.one.world.upstreams.flown == []
-    assert machines.one.world.seen.inflight_now == 0
+    assert machines.one.world.seen.inflight.total() == 0
 
 
 async def test_closing_ends_what_is_looked_for() -> None:

@@ -186,7 +186,7 @@ def test_identical_calls_share_one_exchange() -> None:
     asker.world.upstreams.to("/card").reply()
     assert [result.outcome for result in asker.results] == [Outcome.FRESH] * 5
     assert asker.world.seen.joined == 4
-    assert asker.world.seen.inflight_now == 0
+    assert asker.world.seen.inflight.total() == 0
     assert [result.cache for result in asker.results] == [
         "fwd=uri-miss; stored",
         *["fwd=uri-miss; collapsed"] * 4,
@@ -328,7 +328,7 @@ def test_late_drop_ends_the_exchange_with_its_last_waiter() -> None:
     assert not asker.world.upstreams.flown[0].cancelled
     second.expire()
     assert asker.world.upstreams.flown[0].cancelled
-    assert asker.world.seen.inflight_now == 0
+    assert asker.world.seen.inflight.total() == 0
     assert asker.ask() is not None
 
 
@@ -510,7 +510,7 @@ def test_closing_cancels_everything() -> None:
     asker.world.resolver.close()
     assert all(each.cancelled for each in asker.world.upstreams.flown)
     assert asker.results == other.results == []
-    assert asker.world.seen.inflight_now == 0
+    assert asker.world.seen.inflight.total() == 0
 
 
 def test_tags_of_the_registration_and_of_the_upstream() -> None:

@@ -74,7 +74,7 @@ def test_what_nobody_may_share_is_not_remembered() -> None:
     export.ask(None)
     world.upstreams.to("/export/1").reply(b"", 202, location="/jobs/1")
     assert export.results[0].task
-    assert len(world.tasks) == 0
+    assert not world.tasks.underway
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_202_that_leads_nowhere_is_an_error(location: str, reason: Reason) -> 
     world.upstreams.to("/report").reply(b"", 202, location=location)
     (result,) = report.results
     assert (result.outcome, result.reason, result.task) == (Outcome.OMITTED, reason, "")
-    assert len(world.tasks) == 0
+    assert not world.tasks.underway
 
 
 def test_a_primary_is_no_task() -> None:
@@ -151,7 +151,7 @@ def test_what_is_remembered_is_bounded_and_ends() -> None:
     now = [WALL]
     known = Underway(Signer(["s"]), lambda: now[0])
     tasks = [known.begin("shop/export", f"/jobs/{number}", f"k{number}") for number in range(KEPT + 1)]
-    assert len(known) == KEPT
+    assert len(known.underway) == KEPT
     assert known.known("k0") is None
     assert known.known("k1") == tasks[1]
     again = known.begin("shop/export", "/jobs/again", "k1")
@@ -162,7 +162,7 @@ def test_what_is_remembered_is_bounded_and_ends() -> None:
     assert known.known("k2") == tasks[2]
     now[0] += 1
     assert known.known("k2") is None
-    assert len(known) == KEPT - 1
+    assert len(known.underway) == KEPT - 1
 
 
 class Machines:

@@ -26,10 +26,10 @@ class Told:
     sheds: list[str] = field(default_factory=list)
     states: list[tuple[str, State, str]] = field(default_factory=list)
 
-    def upstream(self, fragment: Fragment, status: str, seconds: float) -> None:
+    def upstream(self, fragment: Fragment, status: int | str, seconds: float) -> None:
         del fragment
         assert seconds >= 0
-        self.tries.append(status)
+        self.tries.append(str(status))
 
     def retried(self, context: str) -> None:
         self.retries.append(context)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import uvloop
 
-from bff.model import Reason
+from bff.model import Failure, Reason, Reply
+from bff.upstream.connection import KNOWN, SHORT, Head, Known
 from tests.upstream.wire import OK, MovableClock, Peer, answering, ask, close, connecting, serving
 
 pytestmark = pytest.mark.anyio
@@ -56,6 +57,58 @@ async def test_an_answer_may_come_a_byte_at_a_time(case: str) -> None:
     async with serving(script) as fake, connecting() as client:
         reply = await ask(client, fake.upstream).reply()
         assert (reply.status, reply.body) == (status, body)
+
+
+async def heard(*reads: bytes, method: str = "GET", max_body: int = 64) -> Reply | Failure:
+    """What the second of two requests hears, where an OK has answered the first."""
+    answers = iter([(OK,), reads])
+
+    async def script(peer: Peer) -> None:
+        for pieces in answers:
+            await peer.head()
+            for piece in pieces:
+                await peer.send(piece)
+        await peer.ended()
+
+    async with serving(script) as fake, connecting() as client:
+        await ask(client, fake.upstream).reply()
+        return await ask(client, fake.upstream, method=method, max_body=max_body).outcome
+
+
+async def test_a_head_that_comes_again_says_the_same_of_another_body() -> None:
+    reply = await heard(OK[:-2] + b"yo")
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.body, reply.found) == (200, b"yo", {b"content-length": b"2"})
+    assert list(reply.headers) == [(b"content-length", b"2")]
+
+
+async def test_a_head_that_comes_again_without_all_of_its_body_is_read_on() -> None:
+    reply = await heard(OK[:-1], b"o")
+    assert isinstance(reply, Reply)
+    assert reply.body == b"ho"
+
+
+async def test_a_head_that_comes_again_is_under_the_cap_of_its_own_request() -> None:
+    failure = await heard(OK, max_body=1)
+    assert isinstance(failure, Failure)
+    assert failure.reason is Reason.TOO_LARGE
+
+
+async def test_a_head_that_comes_again_has_no_body_where_none_was_asked_for() -> None:
+    reply = await heard(OK[:-2], method="HEAD")
+    assert isinstance(reply, Reply)
+    assert reply.body == b""
+
+
+def test_only_so_many_heads_are_remembered_and_no_long_ones() -> None:
+    known, head = Known(), Head(200, [], {}, 0)
+    for number in range(KNOWN):
+        known.learn(b"%d" % number, head)
+    assert len(known) == KNOWN
+    known.learn(b"x" * (SHORT + 1), head)
+    assert len(known) == KNOWN
+    known.learn(b"x" * SHORT, head)
+    assert [*known] == [b"x" * SHORT]
 
 
 ONCE = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 from bff.markup.check import Checker
@@ -80,7 +81,12 @@ class Asking(Protocol):
 
 def content_type(found: Fields) -> bytes:
     """The media type, lower-case and without parameters; b"" where none is stated."""
-    return found.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return _media_type(found.get(b"content-type", b""))
+
+
+@lru_cache(maxsize=256)
+def _media_type(stated: bytes) -> bytes:
+    return stated.partition(b";")[0].strip().lower()
 
 
 def rfc3339(wall: float) -> str:
