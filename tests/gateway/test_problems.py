@@ -1,4 +1,6 @@
 import json
+from base64 import b64encode
+from hashlib import sha256
 
 from bff.gateway.problems import problem
 
@@ -21,3 +23,13 @@ def test_a_page_for_people_escapes_what_it_says() -> None:
     made = problem(404, "<script>", html=True)
     assert b"&lt;script&gt;" in made.body
     assert b"<h1>Not Found</h1>" in made.body
+
+
+def test_a_page_for_people_is_styled_by_what_its_policy_allows_and_nothing_else() -> None:
+    made = problem(503, "Come back later.", html=True)
+    style = made.body.partition(b"<style>")[2].partition(b"</style>")[0]
+    digest = b64encode(sha256(style).digest())
+    policy = dict(made.headers)[b"content-security-policy"]
+    assert b"default-src 'none'; style-src 'sha256-" + digest + b"';" in policy
+    assert b"color-scheme:light dark" in style
+    assert b"{{" not in made.body
