@@ -124,9 +124,15 @@ async def serve(stack: AsyncExitStack, site: Site, dice: random.Random) -> None:
             name, {"policy": POLICY, "fragments": {"slot": fragment}}, upstream=f"http://{fake.upstream.authority}"
         )
     fake = await stack.enter_async_context(serving(well(dice)))
+    patient = {
+        "timeout": {"connect": "5s", "first_byte": "5s", "total": "8s"}
+    }  # a machine that stands still is no fault
     registration = {
+        "policy": patient,
         "fragments": {"main": fragment, "side": fragment | {"path": "/side/{n}"}},
-        "pages": {name: {"path": f"/{name}/{{n}}", "template": f"pages/{name}.html"} for name in shells},
+        "pages": {
+            name: {"path": f"/{name}/{{n}}", "template": f"pages/{name}.html", "deadline": "9s"} for name in shells
+        },
         "proxy": [{"path": "/upload", "to": "/upload", "methods": ["POST"], "cross_site": True}],
     }
     files = {f"pages/{name}.html": _shell(primary, slots) for name, primary in shells.items()}
