@@ -243,8 +243,10 @@ class Pages:
         return self._error(turn, status, result)
 
     def _redirect(self, turn: Turn, main: Running, result: Result) -> Turn | Answer:
-        fragment = main.plan.fragment
-        to = redirects.location(result.location, fragment.upstream, fragment.grant) if fragment is not None else None
+        fragment, to = main.plan.fragment, None
+        if fragment is not None:
+            host = turn.visit.headers.get("host", "")
+            to = redirects.location(result.location, fragment.upstream, fragment.grant, host)
         if to is None or result.status is None:
             return self._error(turn, 502, result)
         turn.composition.leave()

@@ -82,15 +82,15 @@ class Posts:
         back: Head = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"), *_request_id(visit)]
         back += [pair for pair in forwarding.answer(reply.headers) if pair[0] not in _OWN]
         back += forwarding.granted_cookies(reply.headers, grant)
-        stated = text(found, b"location")
+        stated, host = text(found, b"location"), visit.headers.get("host", "")
         if reply.status == 202 and tasks.begun(found, reply.body):
             return await self._begun(reply, found, call, visit, html=html)
         if stated:
-            to = redirects.location(stated, call.fragment.upstream, grant)
+            to = redirects.location(stated, call.fragment.upstream, grant, host)
             if to is None:
                 return problem(502, "The page's own service redirects to where it may not.", html=html)
             back.append((b"location", to.encode("latin-1")))
-        scripted = redirects.scripted(reply.headers, call.fragment.upstream, grant)
+        scripted = redirects.scripted(reply.headers, call.fragment.upstream, grant, host)
         if scripted is None:
             return problem(502, "The page's own service redirects to where it may not.", html=html)
         back += scripted

@@ -14,10 +14,11 @@ SCRIPTED: Final = frozenset({b"hx-redirect", b"hx-location"})
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)(:path)?\}")
 
 
-def location(text: str, upstream: Upstream, grant: Grant) -> str | None:
+def location(text: str, upstream: Upstream, grant: Grant, own: str = "") -> str | None:
     r"""The Location to pass on, or None where the registration does not allow it.
 
-    A path is a path of the gateway; an absolute one under upstream is mapped back through the proxy route that covers it.
+    A path is a path of the gateway; an absolute one under upstream is mapped back through the proxy route that covers it. `own`:
+    the Host that was asked; what leads there, as a Referer that is followed back does, leads to its path.
     `//host`, `/\host` and control characters are what open redirects are made of (RFC 3986 §4.2 network-path references;
     browsers read a backslash as a slash), so they are refused.
     """
@@ -34,10 +35,13 @@ def location(text: str, upstream: Upstream, grant: Grant) -> str | None:
     origin = f"{parts.scheme}://{parts.netloc}".lower()
     if origin == f"{upstream.scheme}://{upstream.authority}".lower():
         return back(parts, grant)
+    if own and parts.netloc.lower() == own.lower():
+        inside = urlunsplit(("", "", parts.path or "/", parts.query, parts.fragment))
+        return None if inside.startswith("//") else inside
     return text if origin in (granted.lower().rstrip("/") for granted in grant.redirects) else None
 
 
-def scripted(headers: Headers, upstream: Upstream, grant: Grant) -> list[tuple[bytes, bytes]] | None:
+def scripted(headers: Headers, upstream: Upstream, grant: Grant, own: str = "") -> list[tuple[bytes, bytes]] | None:
     """The headers that have htmx go somewhere (`SCRIPTED`), as they may pass; None where one leads to where it may not.
 
     They are redirects for all that a visitor can tell. HX-Location may be an object with a `path`, of the gateway then.
@@ -45,22 +49,22 @@ def scripted(headers: Headers, upstream: Upstream, grant: Grant) -> list[tuple[b
     found = []
     for name, value in headers:
         if name in SCRIPTED:
-            to = _scripted(value.decode("latin-1"), upstream, grant)
+            to = _scripted(value.decode("latin-1"), upstream, grant, own)
             if to is None:
                 return None
             found.append((name, to.encode("latin-1")))
     return found
 
 
-def _scripted(text: str, upstream: Upstream, grant: Grant) -> str | None:
+def _scripted(text: str, upstream: Upstream, grant: Grant, own: str) -> str | None:
     if not text.lstrip().startswith("{"):
-        return location(text, upstream, grant)
+        return location(text, upstream, grant, own)
     try:
         path = json.loads(text).get("path")
     except (ValueError, RecursionError):
         return None
-    own = isinstance(path, str) and path.startswith("/") and location(path, upstream, grant) == path
-    return text if own else None
+    inside = isinstance(path, str) and path.startswith("/") and location(path, upstream, grant) == path
+    return text if inside else None
 
 
 def back(parts: SplitResult, grant: Grant) -> str | None:

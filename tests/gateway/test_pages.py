@@ -238,6 +238,14 @@ async def test_a_redirect_goes_out_before_any_byte_with_granted_cookies_only() -
     assert b"set-cookie" not in asked.headers
 
 
+async def test_a_redirect_to_the_gateways_own_address_is_one_to_its_path() -> None:
+    site = Site(page(PRIMARY))
+    asked = await site.ask(host="shop.example").settle()
+    site.world.upstreams.to("/main").reply(b"", 302, location="http://shop.example/back?to=it")
+    await asked.settle()
+    assert (asked.status, asked.headers[b"location"]) == (302, b"/back?to=it")
+
+
 async def test_a_redirect_that_is_not_granted_is_an_error() -> None:
     site = Site(page(PRIMARY, error=ERROR))
     asked = await site.ask().settle()

@@ -37,6 +37,25 @@ def test_where_it_may_not(text: str) -> None:
     assert redirects.location(text, UPSTREAM, GRANT) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "to"),
+    [
+        ("http://Shop.example/a?b=c#d", "/a?b=c#d"),  # a Referer that is followed back
+        ("https://shop.example", "/"),
+        ("http://shop.example//evil.example", None),
+        ("http://shop.example:81/a", None),
+        ("http://user@shop.example/a", None),
+        ("ftp://shop.example/a", None),
+    ],
+)
+def test_what_leads_to_the_host_that_was_asked_leads_to_its_path(text: str, to: str | None) -> None:
+    assert redirects.location(text, UPSTREAM, GRANT, "shop.example") == to
+    assert redirects.location(text, UPSTREAM, GRANT) is None
+    assert redirects.scripted([(b"hx-redirect", text.encode())], UPSTREAM, GRANT, "shop.example") == (
+        [(b"hx-redirect", to.encode())] if to is not None else None
+    )
+
+
 def test_only_granted_cookies_and_only_for_this_host() -> None:
     stated = [b"csrftoken=1; Path=/; Domain=.example; Secure", b"session=2", b"csrftoken2=3"]
     assert redirects.cookies(stated, GRANT) == [b"csrftoken=1; Path=/; Secure"]
