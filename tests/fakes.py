@@ -30,12 +30,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listener() -> socket.socket:
-    """A listening loopback socket on a free port: connections queue from now on, so nobody has to wait for a server."""
+def listener(port: int = 0) -> socket.socket:
+    """A listening loopback socket on a free port, or on this one: connections queue from now on, so nobody has to wait for a server."""
     sock = socket.socket()
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind(("127.0.0.1", port))
     sock.listen(128)
     return sock
 
@@ -47,9 +47,9 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: App) -> AsyncIterator[str]:
-    """Serve `app` on loopback while the block runs; gives its origin."""
-    sock = listener()
+async def serving(app: App, port: int = 0) -> AsyncIterator[str]:
+    """Serve `app` on loopback while the block runs; gives its origin. `port`: where it was served before."""
+    sock = listener(port)
     port = sock.getsockname()[1]
     server = _Server(
         uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1, timeout_keep_alive=60)

@@ -11,7 +11,7 @@ from tests.e2e.gateway import SHELL, Serve, Site
 from tests.e2e.shop import Shop
 from tests.e2e.stage import passing, under_policy
 from tests.e2e.test_wire import HOSTILE, OFF, fragment, tag
-from tests.fakes import FakeContext, answering
+from tests.fakes import FakeContext, Seen, answering, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
@@ -248,6 +248,41 @@ async def test_who_navigates_away_ends_the_fetches_at_once(
             return
         await seen(any_browser, "location.href == 'about:blank'")
     raise AssertionError(f"after {took} s")
+
+
+async def test_a_context_that_dies_between_first_load_and_refresh_leaves_its_copy(
+    site: Site, context: FakeContext, serve: Serve, any_browser: View
+) -> None:
+    """What is refreshed stays to be seen, marked as old, and is fresh again once somebody answers."""
+    number = 0
+
+    def price(_: Seen) -> str:
+        nonlocal number
+        number += 1
+        return f"<p>price {number}</p>"
+
+    context.route("/price", price)
+    context.route("/other", "<p>the other</p>")
+    policy = {"breaker": {"open": "500ms"}, "cache": {"mode": "fixed", "fresh": "0s", "stale_if_error": "1h"}}
+    async with serving(context) as mortal:
+        site.page(
+            '<bff-fragment name="shop/price" refresh="1s"><p>waiting</p></bff-fragment>' + tag("other"),
+            {"price": fragment("/price", policy=policy), "other": fragment("/other", policy=OFF)},
+            upstream=mortal,
+        )
+        gateway = await serve()
+        await any_browser.goto(f"{gateway.origin}/page")
+        await shown(any_browser, "price 2")  # the page's, then the first refresh
+    state = "(e => `${e.getAttribute('state')} ${e.innerText.trim()}`)(document.querySelector('bff-fragment'))"
+    await seen(any_browser, f"({state}).startsWith('stale')")
+    kept = f"stale price {number}"
+    assert await any_browser.evaluate(state) == kept
+    await seen(any_browser, "document.querySelector('bff-fragment').getAttribute('age') >= '1'")
+    assert await any_browser.evaluate(state) == kept
+    assert "the other" in await any_browser.evaluate("document.body.innerText")
+    async with serving(context, port=int(mortal.rpartition(":")[2])):
+        await seen(any_browser, f"({state}).startsWith('fresh') && !({state}).endsWith('{number}')")
+    assert await complaints(any_browser) == []
 
 
 async def test_with_no_script_at_all_the_page_in_order_is_whole(

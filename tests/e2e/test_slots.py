@@ -391,6 +391,53 @@ async def test_a_thousand_swaps_leave_nothing_behind(calm: Play) -> None:
     await until(lambda: route.answered + route.abandoned == len(route.requests), "no fetch is left")
 
 
+COUNTING = """
+  window.open = new Map();
+  const count = (kind, by) => open.set(kind, (open.get(kind) ?? 0) + by);
+  const { addEventListener: add, removeEventListener: remove } = EventTarget.prototype;
+  EventTarget.prototype.addEventListener = function (type, ...rest) {
+    if (this == null || this === window || this === document) count("listeners of " + type, 1);
+    return add.call(this, type, ...rest);
+  };
+  const { fetch, setTimeout, clearTimeout, EventSource } = window, timers = new Set();
+  window.fetch = (...all) => (count("fetches", 1), fetch(...all).finally(() => count("fetches", -1)));
+  window.setTimeout = (then, ...rest) => {
+    const timer = setTimeout(() => (timers.delete(timer), then()), ...rest);
+    timers.add(timer);
+    return timer;
+  };
+  window.clearTimeout = (timer) => (timers.delete(timer), clearTimeout(timer));
+  window.EventSource = class extends EventSource {
+    constructor(url) { super(url); count("streams", 1); }
+    close() { super.close(); count("streams", -1); }
+  };
+  window.left = () => ({ ...Object.fromEntries(open), timers: timers.size, nodes: document.querySelectorAll("*").length });
+"""
+"""Counts what is open: listeners of the window and the document, fetches, timers, event streams, elements."""
+
+
+async def test_a_thousand_swaps_leave_nothing_open(play: Play) -> None:
+    route = play.route(1, counting("<p>number % <a href=#>link</a><button>press</button></p>"))
+    play.stage.route("/_bff/live", "", type="text/event-stream", gated=True)
+    await play.open(slot(1, 'state="pending" load="none"'))
+    await play.run(f"{COUNTING}; for (let i = 0; i < 20; i++) await {SLOT}.load()")
+    before = await play.view.evaluate("left()")
+    assert before["fetches"] == 0, "it counts them"
+    for _ in range(10):
+        await play.run(f"for (let i = 0; i < 100; i++) await {SLOT}.load()")
+    assert len(route.requests) == 1020
+    assert await play.view.evaluate("left()") == before
+    await play.run(
+        f"""for (let i = 0; i < 500; i++) {{
+          const made = {SLOT}.cloneNode(); made.setAttribute("live", ""); made.setAttribute("refresh", "1s"); document.body.append(made);
+          made.load(); made.remove();
+        }}"""
+    )
+    await seen(play.view, f"left().fetches == 0 && left().timers == {before['timers']}")
+    assert {"streams": 0} | await play.view.evaluate("left()") == {"streams": 0} | before
+    await until(lambda: route.answered + route.abandoned == len(route.requests), "no fetch is left")
+
+
 async def test_nothing_moves_where_a_height_is_reserved(calm: Play) -> None:
     route = calm.route(1, "<h2>head</h2><p>it is here</p>", gated=True)
     style = (
