@@ -27,10 +27,13 @@ FEWEST: Final = 10
 """Answers that tell something, of a round (but half the limit at least) and of what is usual (Netflix's window)."""
 SHORTEST: Final = 0.1
 """Seconds of a round (Envoy's interval): one hiccup of theirs, or of this process, is not all of it."""
-WEIGHT: Final = 16
+WEIGHT: Final = 32
 """Answers among which a new one counts towards what is usual."""
 CLIP: Final = 4.0
 """Times as long as is usual for which one answer counts at most: one in a hundred may take a hundred times as long."""
+PATIENCE: Final = 30.0
+"""Seconds at the floor without a good round until what it takes there is held to be usual. It may be the load of other
+workers and gateways, which all learn the same and pass in less; or a context that has become slower for good."""
 AGAIN: Final = 5
 """Rounds in a row in which answers took less than half of what is usual until that is held to be wrong."""
 
@@ -52,7 +55,7 @@ class Adaptive:
     """
 
     __slots__ = (
-        "_answers", "_due", "_expected", "_faster", "_most", "_peak", "_rejected", "_seen", "_since", "_took",
+        "_answers", "_due", "_expected", "_faster", "_low", "_most", "_peak", "_rejected", "_seen", "_since", "_took",
         "_unknown", "_usual", "limit", "round", "under",
     )  # fmt: skip
 
@@ -65,6 +68,7 @@ class Adaptive:
         self._usual: dict[str, Usual] = {}
         self._due = 0.0  # from when on the round may end
         self._since = 0  # the round from which on exchanges show what the limit has brought
+        self._low = 0.0  # since when there was no good round at the floor; 0: there was
         self._faster = 0  # rounds in a row that were too fast to be true
         self._anew()
 
@@ -125,7 +129,9 @@ class Adaptive:
                 seconds = CLIP * expected
             self._took += seconds
             self._expected += expected
-        if self._peak <= FLOOR or self.limit <= FLOOR:  # so few that hardly any waited for another
+        # little is under way because little is asked for, or in order to find out what is usual
+        peak, limit = self._peak, self.limit
+        if (peak <= FLOOR and peak * 4 < limit * 3) or (limit <= FLOOR and answers < WEIGHT):
             if answers < WEIGHT:
                 usual.answers = answers = answers + 1
             usual.seconds = expected + (seconds - expected) / answers
@@ -138,19 +144,21 @@ class Adaptive:
         self._most = self._seen or self._most
         self.limit = max(min(self.limit, self._most), FLOOR)
         if self._peak * 2 >= self.limit:  # else it limits nothing, and nothing is learnt of it
-            limit = max(min(self._next(), self._most), FLOOR)
+            limit = max(min(self._next(now), self._most), FLOOR)
             if limit < self.limit:
                 self._since = self.round  # what began before was slow for the limit of before
             self.limit = limit
         self._due = now + SHORTEST
         self._anew()
 
-    def _next(self) -> int:
+    def _next(self, now: float) -> int:
         rejected = self._rejected / self._answers
         slower = self._took / self._expected if self._expected else 1.0
         if rejected > REJECTED or slower > TOO_LONG:
+            self._bear(now)
             left = min(1.0 - rejected, TOO_LONG / slower)
             return int(self.limit * min(max(left, LEAST), MOST))
+        self._low = 0.0
         if self._unknown * 2 > self._answers:
             return FLOOR  # that it may be learnt what is usual
         hurried = self._peak > FLOOR and self.limit > FLOOR
@@ -159,3 +167,13 @@ class Adaptive:
             self._faster = 0
             self._usual.clear()
         return self.limit + isqrt(self.limit)
+
+    def _bear(self, now: float) -> None:
+        """A round was bad: at the floor, there is no less to ask."""
+        if self.limit > FLOOR:
+            return
+        if not self._low:
+            self._low = now
+        elif now - self._low >= PATIENCE:
+            self._low = 0.0
+            self._usual.clear()

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bff.rules.limits.adaptive import FEWEST, FLOOR, SHORTEST, Adaptive
+from bff.rules.limits.adaptive import FEWEST, FLOOR, PATIENCE, SHORTEST, Adaptive
 from bff.rules.limits.again import FINE, UNKNOWN, Verdict
 from bff.upstream import pool
 from bff.upstream.pool import Pool
@@ -168,13 +168,28 @@ def test_each_fragment_has_its_own_usual() -> None:
     assert rounds.run(0.5) == 32
 
 
-def test_what_is_slow_with_the_fewest_under_way_is_usual() -> None:
+def test_what_stays_slow_with_the_fewest_under_way_is_usual() -> None:
     rounds = Rounds()
     rounds.settle()
     while rounds.run(1.0) > FLOOR:
         pass
-    limits = [rounds.run(1.0) for _ in range(20)]
-    assert limits[-1] == 64, "having less to do makes it no faster"
+    began = rounds.now
+    while rounds.run(1.0) == FLOOR:
+        assert rounds.now - began < 2 * PATIENCE
+    assert rounds.now - began > PATIENCE, "the load of others passes sooner"
+    assert [rounds.run(1.0) for _ in range(12)][-1] == 64, "having less to do makes it no faster"
+
+
+def test_a_good_round_at_the_floor_is_hope() -> None:
+    rounds = Rounds()
+    rounds.settle()
+    while rounds.run(1.0) > FLOOR:
+        pass
+    for _ in range(3):
+        for _ in range(int(PATIENCE / SHORTEST) - 10):
+            assert rounds.run(1.0) == FLOOR
+        assert rounds.run(0.1) == 10
+        assert rounds.run(1.0) == FLOOR
 
 
 def test_what_cannot_have_been_usual_is_found_out_anew() -> None:
@@ -415,7 +430,7 @@ class Context:
 
     def _ask(self) -> None:
         self._later(self.random.expovariate(self.rate), self._ask)
-        kind = self.random.randrange(2)
+        kind = self.random.randrange(3)
         adaptive, optional = self.adaptive, self.random.random() < self.optional
         one = Exchange(f"shop/{kind}", optional, (0.5, 1.0, 1.5)[kind], adaptive.round if adaptive else 0)
         limit = adaptive.begin(64, optional=optional) if adaptive else 64
