@@ -12,7 +12,7 @@
  * @property {Record<string, number>} [cache]
  * @property {Record<string, number>} [statuses]
  * @typedef {Counted & { name: string, owner: string, state: string, private: boolean, breaker?: Breaker }} Fragment
- * @typedef {Counted & { name: string, owner: string, contact: string, loaded: boolean, inflight?: number }} Context
+ * @typedef {Counted & { name: string, owner: string, contact: string, loaded: boolean, inflight?: number, limit?: number }} Context
  * @typedef {Counted & { name: string, owner: string, route: string, first_byte?: number[] }} Page
  * @typedef {{ target: string, values: Record<string, string>, until: string, reason: string, by: string }} Override
  * @typedef {{ time: string, who: string, action: string } & Record<string, unknown>} Action
@@ -315,7 +315,7 @@ const contextCard = ({ name }) => {
 const contextNews = (card, context, matching) => {
   const { statuses } = counted("contexts", context);
   const answers = Object.entries(statuses).filter(([, each]) => each).sort(([, a], [, b]) => b - a).slice(0, 6);
-  const about = [context.owner, context.contact, ...answers.map(([status, each]) => `${status} × ${count(each)}`), context.inflight ? `${context.inflight} under way` : ""];
+  const about = [context.owner, context.contact, ...answers.map(([status, each]) => `${status} × ${count(each)}`), context.inflight || context.limit ? `${context.inflight ?? 0} under way${context.limit ? `, ${context.limit} may be` : ""}` : ""];
   fill(card.querySelector(".about"), ...(context.loaded ? [] : [pill("broken registration", "fallback", "the last good version is in use"), " "]), about.filter(Boolean).join(" · "));
   const own = latest?.fragments.filter((each) => each.name.startsWith(`${context.name}/`) && matching(each)) ?? [];
   keyed(card.querySelector("tbody"), own, ({ name }) => name, fragmentRow, fragmentNews);

@@ -43,6 +43,8 @@ class Standings:
             breaker |= {"since": counters.opened[live.name]} if live.name in counters.opened else {}
             there = numbers["fragments"].setdefault(name, {})
             there["breaker"] = _worse(there.get("breaker"), breaker)
+            if live.limit is not None:
+                numbers["contexts"].setdefault(live.context, {})["limit"] = live.limit
         reached = {} if self._tier is None else {"reached": self._tier.reached}
         bus = {} if self._listener is None else {"connected": self._listener.connected}
         return {

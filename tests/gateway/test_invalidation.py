@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from bff.config.options import Settings
 from bff.events.signature import sign
+from bff.gateway.admin import MOST
 from bff.gateway.invalidation import Changes
 from bff.gateway.process import lead, with_token
 from bff.model import Purge
@@ -135,6 +136,15 @@ async def test_operators_purge(tmp_path: Path) -> None:
         assert await tell(client, "shop.gone") == 404, "no secret, no webhook"
 
 
+async def test_operators_purge_very_many_tags_at_once(tmp_path: Path) -> None:
+    site = made(tmp_path)
+    async with site.running() as client:
+        await loaded(site, client)
+        tags = [*(f"main:{number}" for number in range(MOST, 1, -1)), "main:1"]
+        purged = await client.post("/_bff/admin/purge", json={"tag": tags}, headers=TOKEN)
+        assert (purged.json()["entries"], await entries(client)) == (1, 1)
+
+
 async def test_a_page_is_explained_with_the_breakers_of_its_fragments(tmp_path: Path) -> None:
     site = made(tmp_path)
     async with site.running() as client:
@@ -165,6 +175,8 @@ async def test_a_limit_that_adapts_is_shown_while_it_does(tmp_path: Path) -> Non
         assert (await client.post("/_bff/admin/overrides", json=changed, headers=TOKEN)).status_code == 200
         await loaded(site, client)
         assert await shown(client) == ("limit of shop: 64, 0 under way", True)
+        (context,) = (await client.get("/_bff/admin/status", headers=TOKEN)).json()["contexts"]
+        assert context["limit"] == 64
         assert (await client.delete("/_bff/admin/overrides?target=shop", headers=TOKEN)).status_code == 200
         await client.post("/_bff/admin/purge", json={"all": True}, headers=TOKEN)
         await loaded(site, client)

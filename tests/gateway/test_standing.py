@@ -33,6 +33,11 @@ def test_what_one_worker_cannot_reach_is_not_reached() -> None:
     assert together([standing("1"), standing("2", store={"reached": False})])["store"] == {"reached": False}
 
 
+def test_what_workers_allow_adds_up_as_what_is_under_way_does() -> None:
+    found = together([standing(pid, contexts={"shop": {"inflight": 3, "limit": 12}}) for pid in ("1", "2")])
+    assert found["contexts"]["shop"] == {"inflight": 6, "limit": 24}
+
+
 def test_a_breaker_is_told_at_its_worst_and_since_the_first() -> None:
     def told(state: str, **since: float) -> dict[str, Any]:
         return standing("1", fragments={"shop/card": {"breaker": {"state": state, "left": 1.0, "why": state, **since}}})
