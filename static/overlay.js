@@ -233,13 +233,17 @@ const violations = (tell) => {
     }).observe();
 };
 
-/** Hold the corner above what the page itself keeps at the bottom of the window, a bar of its own. @param {HTMLElement} corner @param {HTMLElement} panel */
-const clear = (corner, panel) => {
+/**
+ * Hold the corner above what the page itself keeps at the bottom of the window, a bar of its own.
+ * Looking for it lays the page out: what is in the document by then and moved after counts as a shift.
+ * @param {Element} own @param {HTMLElement} corner @param {HTMLElement} panel
+ */
+const clear = (own, corner, panel) => {
   /** @type {?Element} */
   let bar = null;
   const bars = new ResizeObserver(() => settle());
   const settle = () => {
-    const found = panel.hidden ? bottom(/** @type {ShadowRoot} */ (corner.getRootNode()).host) : null;
+    const found = panel.hidden ? bottom(own) : null;
     if (found !== bar) {
       if (bar) bars.unobserve(bar);
       if (found) bars.observe(found);
@@ -249,6 +253,7 @@ const clear = (corner, panel) => {
   };
   bars.observe(document.documentElement);
   addEventListener("resize", settle);
+  settle();
   return settle;
 };
 
@@ -294,8 +299,8 @@ const start = (report) => {
     list,
   );
   root.append(corner, panel);
+  const settle = clear(host, corner, panel);
   document.body.append(host);
-  const settle = clear(corner, panel);
 
   violations((text) => {
     heading.hidden = false;
