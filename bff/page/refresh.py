@@ -20,6 +20,8 @@ from bff.store.memory import MemoryStore
 
 AT_ONCE: Final = 4
 QUEUED: Final = 10_000
+PASSED: Final = 100
+"""Of what cannot be fetched (registered otherwise by now, or a proxy route's), so many are passed over in one turn of the loop."""
 USED: Final = 86_400.0
 """Seconds: what nobody has used for longer is not pulled any more."""
 
@@ -80,12 +82,17 @@ class Refresher:
             self.soon([entry])
 
     def _next(self) -> None:
+        passed = 0
         while self._queue and self._running < AT_ONCE:
+            if passed == PASSED:
+                self._later(0.0, self._next)
+                return
             key = self._queue.popleft()
             entry = self._store.get(key)
             if entry is not None and self._asked(entry):
                 self._running += 1
             else:
+                passed += 1
                 self._queued.discard(key)
 
     def _asked(self, entry: Entry) -> bool:

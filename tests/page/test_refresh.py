@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from bff.model import Forward, Outcome, Purge, Reason
-from bff.page.refresh import AT_ONCE, Refresher
+from bff.page.refresh import AT_ONCE, PASSED, Refresher
 from tests.asker import KEEP, Asker
 from tests.build import World, fragment, int_param, planner
+from tests.store.entries import entry
 
 
 def pulled(pace: str = "30s", **more: Any) -> tuple[Asker, Refresher]:
@@ -64,6 +65,20 @@ def test_what_is_not_pulled_is_left_alone() -> None:
     fill(asker)
     asker.world.loop.advance(1000)
     assert len(asker.world.upstreams.flown) == 1
+
+
+def test_what_cannot_be_fetched_is_passed_over_in_turns() -> None:
+    asker, refresher = pulled()
+    fill(asker)
+    store = asker.world.store
+    known = store.matching(Purge(kind="all"))
+    for number in range(2 * PASSED + 1):
+        store.put(entry(f"gone/by-now?n={number}", 0, used=asker.world.loop.now + 1 + number))
+    refresher.soon(store.matching(Purge(kind="all")))
+    assert len(refresher._queue) == PASSED + 1 + len(known)
+    asker.world.loop.advance(0.001)
+    assert not refresher._queue
+    assert len(asker.world.upstreams.open) == 1
 
 
 def test_private_copies_are_not_fetched_for_anybody() -> None:
