@@ -50,7 +50,9 @@ def explain(
 
 def purge(
     *,
-    tag: Annotated[str, typer.Option(metavar="TAG", help="Entries with this tag, such as course:1.")] = "",
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Entries with this tag, such as course:1; may be repeated.")
+    ] = None,
     fragment: Annotated[str, typer.Option(metavar="NAME", help="Entries of a fragment: discovery/course-card.")] = "",
     context: Annotated[str, typer.Option(metavar="NAME", help="Entries of a context.")] = "",
     all_: Annotated[bool, typer.Option("--all", help="Every entry.")] = False,
@@ -64,8 +66,9 @@ def purge(
 
     Reaches all of its workers and machines. Example: bff purge --tag course:1 --soft --url http://127.0.0.1:8000
     """
-    named = {"tag": tag, "fragment": fragment, "context": context, "all": all_}
-    asked = {name: value for name, value in named.items() if value}
+    tags = tag[0] if tag and len(tag) == 1 else tag  # one is told as gateways of every age understand it
+    named = {"tag": tags, "fragment": fragment, "context": context, "all": all_}
+    asked: dict[str, object] = {name: value for name, value in named.items() if value}
     with plainly():
         if len(asked) != 1:
             raise Unusable("say what to purge: one of --tag, --fragment, --context, --all")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -29,12 +29,15 @@ from bff.registry import World
 from bff.rules.overrides import Override, shown
 from bff.rules.policy import suggestion
 
-Purging = Callable[[Purge], Awaitable[int]]
-"""`await purging(purge)`: carried out in every tier and told to all workers and machines; how many entries it met here."""
+Purging = Callable[[Iterable[Purge], bool], Awaitable[int]]
+"""`await purging(purges, soft)`: carried out in every tier and told to all workers and machines, what is only stale fetched
+again; how many entries they met here."""
 Status = Callable[[], Awaitable[Mapping[str, Any]]]
 """What was counted and how all workers stand (`standing.Standings.all`); JSON."""
 
-LARGEST: Final = 1 << 16  # bytes of a request's body
+LARGEST: Final = 1 << 20  # bytes of a request's body
+MOST: Final = 10_000  # purges of one request: tags, for each context of a scope
+NAMED: Final = 20  # of the tags of one request, in the record
 RECENT: Final = 100  # actions that the status shows
 OPERATOR: Final = "operator"  # who shows `admin.token`
 
@@ -183,13 +186,14 @@ class Admin:
     # --- purge --------------------------------------------------------------------------------------------------------
 
     async def _purge(self, told: Mapping[str, Any], bearer: Bearer) -> dict[str, Any]:
-        kind, value, soft = _asked(told)
-        self._check(kind, value, bearer)
-        if kind == "tag" and bearer.scope is not None:
-            purges = [Purge(kind=kind, value=value, soft=soft, context=each) for each in sorted(bearer.scope)]
-        else:
-            purges = [Purge(kind=kind, value=value, soft=soft)]
-        entries = sum([await self._purging(each) for each in purges])
+        kind, values, soft = _asked(told)
+        self._check(kind, values[0], bearer)  # of several, which only tags can be, there is nothing to check
+        contexts = [""] if kind != "tag" or bearer.scope is None else sorted(bearer.scope)
+        if len(values) * len(contexts) > MOST:
+            raise Refused(400, f"at most {MOST // len(contexts)} tags at once")
+        purges = (Purge(kind=kind, value=each, soft=soft, context=context) for each in values for context in contexts)
+        entries = await self._purging(purges, soft)
+        value = ", ".join(values[:NAMED]) + (f" and {len(values) - NAMED} more" if len(values) > NAMED else "")
         self._note(bearer, "purge", kind=kind, value=value, soft=soft, entries=entries)
         return {"entries": entries, "kind": kind, "value": value, "soft": soft, "everywhere": self._overrides.reached}
 
@@ -272,8 +276,8 @@ def _page(each: Page) -> dict[str, Any]:
     return {"name": each.name, "owner": each.owner, "route": each.route, "deadline": each.deadline}
 
 
-def _asked(told: Mapping[str, Any]) -> tuple[Literal["tag", "fragment", "context", "all"], str, bool]:
-    """What is to be purged: exactly one kind, and nothing that is not understood."""
+def _asked(told: Mapping[str, Any]) -> tuple[Literal["tag", "fragment", "context", "all"], list[str], bool]:
+    """What is to be purged: exactly one kind, of tags one or several, and nothing that is not understood."""
     kinds = [kind for kind in _KINDS if kind in told]
     strange = sorted(told.keys() - {*_KINDS, "soft"})
     if strange or len(kinds) != 1:
@@ -285,10 +289,11 @@ def _asked(told: Mapping[str, Any]) -> tuple[Literal["tag", "fragment", "context
     if kind == "all":
         if value is not True:
             raise Refused(400, "all must be true")
-        return "all", "", soft
-    if not isinstance(value, str) or not value:
-        raise Refused(400, f"{kind} must be a text")
-    return cast("Literal['tag', 'fragment', 'context']", kind), value, soft
+        return "all", [""], soft
+    values = value if kind == "tag" and isinstance(value, list) else [value]
+    if not values or not all(isinstance(each, str) and each for each in values):
+        raise Refused(400, f"{kind} must be a text" + (", or a list of texts" if kind == "tag" else ""))
+    return cast("Literal['tag', 'fragment', 'context']", kind), [*dict.fromkeys(values)], soft
 
 
 async def _body(request: Request) -> Mapping[str, Any]:

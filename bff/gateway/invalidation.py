@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from bff.page.refresh import QUEUED, Refresher
 from bff.page.resolve import Resolver
 from bff.rules import invalidation as uris
 from bff.store.entry import Entry
+from bff.store.follower import BATCH
 from bff.store.memory import MemoryStore
 from bff.store.purger import Purger
 from bff.store.tier import Tier
@@ -70,12 +72,20 @@ class Changes:
 
     async def purge(self, purge: Purge, refresh: bool = False) -> int:
         """Purge, and where `refresh` is true fetch ahead what that has marked stale; how many entries it met here."""
-        if not uris.named(purge):
-            self._resolver.forget(purge)
-        met = await self._purger(purge)
-        if refresh:
-            self._refresher.soon(await self._latest(self._store.matching(purge)))
-        self._heard(purge, None)
+        return await self.purge_all([purge], refresh)
+
+    async def purge_all(self, purges: Iterable[Purge], refresh: bool = False) -> int:
+        """The same for very many, some at a time: whatever else there is to do is done in between."""
+        met, left = 0, iter(purges)
+        while some := [*islice(left, BATCH)]:
+            for purge in some:
+                if not uris.named(purge):
+                    self._resolver.forget(purge)
+            met += await self._purger(*some)
+            for purge in some:
+                if refresh:
+                    self._refresher.soon(await self._latest(self._store.matching(purge)))
+                self._heard(purge, None)
         return met
 
     async def _latest(self, entries: list[Entry]) -> list[Entry]:
@@ -115,7 +125,7 @@ def invalidate(
     admin = Admin(
         settings.admin,
         world=lambda: gateway.registry.world,
-        purging=lambda purge: changes.purge(purge, purge.soft),
+        purging=lambda purges, soft: changes.purge_all(purges, refresh=soft),
         status=standings.all,
         live=partial(_guarded, gateway),
         overrides=overrides,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bff.config.options import Admin as Options
-from bff.gateway.admin import LARGEST, RECENT, Admin
+from bff.gateway.admin import LARGEST, MOST, NAMED, RECENT, Admin
 from bff.gateway.logs import Log
 from bff.gateway.overriding import Overrides
 from bff.model import Purge
@@ -90,9 +90,11 @@ class Desk:
     async def _apply(self, layers: Layers) -> None:
         self.held.append(layers)
 
-    async def _purge(self, purge: Purge) -> int:
-        self.purges.append(purge)
-        return 3
+    async def _purge(self, purges: Iterable[Purge], soft: bool) -> int:
+        made = [*purges]
+        assert all(each.soft is soft for each in made)
+        self.purges += made
+        return 3 * len(made)
 
     def lines(self) -> list[dict[str, Any]]:
         self.log.flush()
@@ -198,7 +200,11 @@ async def test_a_purge_is_carried_out_and_recorded(body: dict[str, object], want
         ({"tag": "a", "all": True}, "2 things are named"),
         ({"tag": "a", "hard": True}, "'hard' is unknown"),
         ({"tag": ""}, "tag must be a text"),
-        ({"tag": ["a"]}, "tag must be a text"),
+        ({"tag": []}, "tag must be a text, or a list of texts"),
+        ({"tag": ["a", 1]}, "tag must be a text, or a list of texts"),
+        ({"tag": ["a", ""]}, "tag must be a text, or a list of texts"),
+        ({"tag": [f"t{number}" for number in range(MOST + 1)]}, "at most 10000 tags at once"),
+        ({"context": ["discovery"]}, "context must be a text"),
         ({"all": False}, "all must be true"),
         ({"tag": "a", "soft": "yes"}, "soft must be true or false"),
         ({"context": "discvery"}, "did you mean 'discovery'?"),
@@ -246,6 +252,21 @@ async def test_a_teams_tag_is_confined_to_its_contexts() -> None:
     answer = await desk.purge({"tag": "course:1"}, TEAM)
     assert answer.json()["entries"] == 6
     assert desk.purges == [Purge(kind="tag", value="course:1", context=name) for name in ("discovery", "site")]
+
+
+async def test_many_tags_are_purged_by_one_request_and_recorded_as_one_action() -> None:
+    desk = Desk()
+    tags = [f"course:{number}" for number in range(NAMED + 2)]
+    answer = await desk.purge({"tag": [*tags, "course:0"], "soft": True})
+    said = ", ".join(tags[:NAMED]) + " and 2 more"
+    assert answer.json() == {"entries": 66, "kind": "tag", "value": said, "soft": True, "everywhere": True}
+    assert desk.purges == [Purge(kind="tag", value=tag, soft=True) for tag in tags]
+    assert [line["value"] for line in desk.lines()] == [said]
+    answer = await desk.purge({"tag": ["a", "b"]}, TEAM)
+    assert (answer.json()["entries"], answer.json()["value"]) == (12, "a, b")
+    assert {each.context for each in desk.purges[-4:]} == {"discovery", "site"}
+    refused = await desk.purge({"tag": [*map(str, range(MOST))]}, TEAM)
+    assert "at most 5000 tags at once" in refused.json()["detail"]
 
 
 async def test_a_teams_mistakes_tell_nothing_of_others() -> None:
