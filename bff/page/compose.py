@@ -23,7 +23,12 @@ MAX_DEPTH = 3
 class Running:
     """One slot of one response: `result` is None while it runs; `interim` is a stale copy to show until then."""
 
-    __slots__ = ("began", "call", "composition", "depth", "interim", "marked", "parent", "plan", "result", "wait")
+    # what most never set is the class's: making one is on the hot path
+    depth = 0
+    result: Result | None = None
+    interim: Result | None = None
+    wait: Wait | None = None
+    marked = False  # its marker is written: what it becomes goes into a template
 
     def __init__(
         self, composition: Composition, plan: SlotPlan, call: Call | None, began: float, parent: Running | None = None
@@ -33,11 +38,8 @@ class Running:
         self.call = call
         self.began = began
         self.parent = parent
-        self.depth: int = 0 if parent is None else parent.depth + 1
-        self.result: Result | None = None
-        self.interim: Result | None = None
-        self.wait: Wait | None = None
-        self.marked = False  # its marker is written: what it becomes goes into a template
+        if parent is not None:
+            self.depth = parent.depth + 1
 
     def end(self, result: Result) -> None:
         """Its wait is over."""
@@ -124,7 +126,8 @@ class Composition:
     def _awaits(self, running: Running, answer: Result | Wait) -> None:
         if isinstance(answer, Wait):
             running.wait = answer
-            running.interim = answer.first
+            if answer.first is not None:
+                running.interim = answer.first
             self.pending += 1
         else:
             running.result = answer

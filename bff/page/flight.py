@@ -48,7 +48,10 @@ class Kept(NamedTuple):
 class Wait:
     """One slot waiting for a flight; ends once: by an answer, by `expire`, or silently by `leave`."""
 
-    __slots__ = ("_resolver", "alarm", "began", "call", "done", "first", "flight", "visit")
+    # what most never set is the class's: making one is on the hot path
+    alarm: Deadline | None = None
+    first: Result | None = None  # a stale copy to show until the wait ends (`stale="then-fresh"`)
+    flight: Flight | None = None
 
     def __init__(self, resolver: Ground, call: Call, visit: Visit, began: float, done: Done) -> None:
         self._resolver = resolver
@@ -56,9 +59,6 @@ class Wait:
         self.visit = visit
         self.began = began
         self.done = done
-        self.flight: Flight | None = None
-        self.alarm: Deadline | None = None
-        self.first: Result | None = None  # a stale copy to show until the wait ends (`stale="then-fresh"`)
 
     def expire(self) -> None:
         """The slot's time is over: it takes what there is; a late answer still fills the store."""
@@ -100,7 +100,8 @@ class Flight:
         self.key = key
         self.variant = variant
         self.entry = kept.entry  # what a 304 would confirm
-        self.reserve = kept.entry if kept.use in SHOWABLE else None  # what may be shown if this fails
+        showable = kept.entry is not None and kept.use in SHOWABLE
+        self.reserve = kept.entry if showable else None  # what may be shown if this fails
         self.began = began
         self.ends = began + call.policy.timeout.total
         self.waits: list[Wait] = []

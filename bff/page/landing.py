@@ -181,10 +181,12 @@ class Landing:
     ) -> None:
         """Give the answer to all waiters, or, where it is not kept, to the first; the others ask for themselves."""
         first, joined, alone = _SAID[flight.entry is not None]
-        waits, word = (flight.waits[:], first) if kept else (flight.waits[:1], alone)
-        for wait in flight.waits[len(waits) :]:
-            wait.let_go()
-            self._desk.alone(wait, flight)
+        waits, word = flight.waits, first if kept else alone
+        if len(waits) > 1:
+            waits, others = (waits[:], []) if kept else (waits[:1], waits[1:])
+            for wait in others:
+                wait.let_go()
+                self._desk.alone(wait, flight)
         now = self._desk.now()
         for wait in waits:
             wait.let_go()

@@ -33,6 +33,7 @@ from bff.upstream.sources.html import certain
 
 SOLO: Final = 10.0  # seconds an unshareable answer keeps calls with its key from queueing behind one another
 SOLO_KEYS: Final = 4096
+_NOTHING: Final = serve.Use.NOTHING  # looking up a member of an Enum is dear on the hot path
 
 
 class Resolver:
@@ -92,16 +93,16 @@ class Resolver:
         key = call.key + variant.key
         share = variant.shareable and policy.cache.mode != "off"
         entry = self._store.get(key) if share else None
-        use = serve.use(entry, call.fragment.version, policy.cache, now) if entry is not None else serve.Use.NOTHING
+        use = serve.use(entry, call.fragment.version, policy.cache, now) if entry is not None else _NOTHING
         kept = Kept(entry, use)
         if policy.state != "on":
             return self._without_asking(call, entry, use, now)
-        if use is serve.Use.FRESH and entry is not None:
+        if entry is not None and use is serve.Use.FRESH:
             self._telemetry.cache(call.fragment.name, "hit")
             if now >= entry.early and self._renewable(entry, now):
                 self._take_off(call, visit, key, variant, kept, now=now, share=True)
             return self.fresh(call, entry, now)
-        if use is serve.Use.REVALIDATE and entry is not None and not call.then_fresh:
+        if entry is not None and use is serve.Use.REVALIDATE and not call.then_fresh:
             self._telemetry.cache(call.fragment.name, "stale")
             if self._renewable(entry, now):
                 self._take_off(call, visit, key, variant, kept, now=now, share=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from bff.errors import TemplateFailed
 from bff.model import Cache, Markup, Meta, Outcome, Reason, Reply, Result, Timing
@@ -15,6 +16,8 @@ from bff.upstream.sources.content import Content
 
 EMPTY = Markup(parts=(b"",), flat=b"")
 _RENDER = 0.05  # seconds that a template may take for a static document, which is a team's own and small
+_FRESH: Final = Outcome.FRESH  # looking up a member of an Enum is dear on the hot path
+_OK: Final = Reason.OK
 _REFUSED = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
 
 
@@ -79,8 +82,8 @@ def answered(
 ) -> Result:
     """An answer just given; `kept` says in RFC 9211's words what the store did with it."""
     return Result(
-        outcome=Outcome.FRESH,
-        reason=_reason(reply.status),
+        outcome=_FRESH,
+        reason=_OK if reply.status == 200 else _reason(reply.status),
         markup=content.markup,
         data=content.data,
         status=reply.status,

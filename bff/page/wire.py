@@ -168,7 +168,7 @@ class HtmlWriter:
                     following=result.next,
                 )
             )
-        if result.outcome is Outcome.PENDING and plan.slot.wrap:
+        if plan.slot.wrap and result.outcome is Outcome.PENDING:
             self._pending(running, result)
             if result.task:
                 out += [b"<noscript>", link(result.task, "nofollow", "How far it is"), b"</noscript>"]
