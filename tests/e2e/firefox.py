@@ -164,6 +164,10 @@ class Tab:
         source = {"type": kind, "id": kind, "actions": list(actions)}
         await self._browser.command("input.performActions", context=self._context, actions=[source])
 
+    async def resize(self, width: int, height: int) -> None:
+        size = {"width": width, "height": height}
+        await self._browser.command("browsingContext.setViewport", context=self._context, viewport=size)
+
     async def screenshot(self) -> bytes:
         result = await self._browser.command("browsingContext.captureScreenshot", context=self._context)
         return base64.b64decode(result["data"])
