@@ -350,7 +350,7 @@ async def test_sigterm_drains_what_is_under_way_and_begins_nothing_more(tmp_path
             await card.asked()
             made.send_signal(signal.SIGTERM)
             async with asyncio.timeout(PATIENCE):
-                while not (await get(address, "/_bff/readyz")).startswith(b"HTTP/1.1 503 "):
+                while not (await get(address, "/_bff/readyz")).startswith(b"HTTP/1.1 503 "):  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.02)
             refused = await get(address, "/page")
             assert refused.startswith(b"HTTP/1.1 503 ")
