@@ -109,7 +109,8 @@ class Searching:
         task = await self._tasks.recall(flight.key) if self._tell(flight) else None
         if task is None:
             flight.search = None
-            self._home.ask(flight, visit, self._home.now())
+            flight.began = self._home.now()  # what was purged while it looked elsewhere is no longer to come
+            self._home.ask(flight, visit, flight.began)
             return
         self._over(flight)
         self._show(flight, task)

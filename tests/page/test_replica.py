@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bff.model import Fragment, Outcome, Reason
+from bff.model import Fragment, Outcome, Purge, Reason
 from bff.page.flight import Wait
 from bff.page.replica import reading
 from bff.rules.caching import Fields
@@ -82,6 +82,23 @@ async def test_where_the_one_that_fetches_fails_the_next_one_does() -> None:
     await until(lambda: machines.two.world.upstreams.flown, "the other one asks")
     machines.two.world.upstreams.to("/card").reply(b"<p>two</p>")
     assert machines.two.last == (Outcome.FRESH, Reason.OK)
+
+
+async def test_what_was_purged_while_another_process_was_waited_for_is_not_what_is_fetched_then() -> None:
+    machines = Machines(fragment(layer=KEEP))
+    two = machines.two.world
+    machines.one.ask()
+    await machines.settled()
+    machines.two.ask()
+    await machines.settled()
+    two.loop.advance(0.1)
+    two.store.purge(Purge(kind="all"), two.loop.time())
+    two.loop.advance(0.1)
+    machines.one.world.upstreams.to("/card").fail()
+    await until(lambda: two.upstreams.flown, "the other one asks")
+    two.upstreams.to("/card").reply(b"<p>after</p>")
+    machines.two.ask()
+    assert machines.two.last == FRESH_HIT, "kept: it was asked for after the purge"
 
 
 async def test_a_slot_waits_for_another_process_no_longer_than_for_its_own_fetch() -> None:
