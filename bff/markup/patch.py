@@ -129,9 +129,7 @@ def link(href: str, rel: str, text: str) -> bytes:
     return f'<a rel="{rel}" href="{escape(href)}">{escape(text)}</a>'.encode()
 
 
-_BAR: Final = (
-    "{display:block;position:sticky;bottom:0;padding:.75em;text-align:center;background:Canvas;color:CanvasText}"
-)
+_BAR: Final = "{display:block;position:sticky;bottom:0;z-index:9999;padding:.75em;text-align:center;background:Canvas;color:CanvasText}"
 
 
 def unfilled(href: str, suffix: str, nonce: str) -> bytes:

@@ -398,6 +398,26 @@ async def test_without_scripts_forms_and_lists_are_of_use(well: Demo, chromium: 
 
 
 @pytest.mark.browser
+async def test_firefox_without_scripts_is_led_to_the_whole_page(well: Demo, firefox_without_scripts: Firefox) -> None:
+    """The link is in sight although the demo has a bar of its own at the bottom."""
+    for number in range(1, 8):
+        await well.fault(number, "slow", delay=0.2)
+    for width in (390, 1280):
+        tab = await firefox_without_scripts.tab()
+        await tab.resize(width, 800)
+        await tab.goto(f"{well.origin}/courses?subject=navigation")
+        await seen(tab, "document.readyState == 'complete' && !!document.querySelector('.bff-whole')")
+        box = "document.querySelector('.bff-whole').getBoundingClientRect()"
+        over = f"document.elementFromPoint({box}.x + {box}.width / 2, {box}.y + {box}.height / 2).closest('.bff-whole')"
+        assert await tab.evaluate(f"!!{over}") is True
+        await tab.click(".bff-whole a")
+        await seen(tab, "location.search == '?subject=navigation&_bff=ordered'")
+        await seen(tab, "document.readyState == 'complete'")
+        assert await tab.evaluate("document.querySelectorAll('.bff-whole, [state=loading]').length") == 0
+        await tab.close()
+
+
+@pytest.mark.browser
 async def test_the_basket_shows_while_discovery_is_silent(well: Demo, chromium: Browser) -> None:
     await well.fault(2, "silent")
     tab = await ChromiumTab.open(chromium)
