@@ -507,7 +507,9 @@ def test_without_it_all_places_are_taken_and_all_wait() -> None:
     """Of several runs together: one takes another course by the last digit of a logarithm, which is the machine's."""
     took: list[float] = []
     for adaptive in (False, True):
-        runs = [Context(16, 0.05, 512.0, adaptive=Adaptive(64) if adaptive else None, random=Random(n)) for n in range(4)]
+        runs = [
+            Context(16, 0.05, 512.0, adaptive=Adaptive(64) if adaptive else None, random=Random(n)) for n in range(4)
+        ]
         for each in runs:
             each.run(5.0)
             each.run(10.0)
