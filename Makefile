@@ -82,6 +82,7 @@ define install
 	  then echo "error: a dependency has no ready-made build for this machine and needs a compiler: apt-get install build-essential python3-dev" >&2; \
 	  else echo "error: the dependencies could not be installed; the lines above say why" >&2; fi; \
 	  exit 1; }
+	@$(BIN)/python -m compileall -q bff # else each start compiles it again, where Python may not write beside the sources
 	@touch $@
 endef
 
