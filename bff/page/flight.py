@@ -45,6 +45,9 @@ class Kept(NamedTuple):
     use: serve.Use
 
 
+UNKEPT: Final = Kept(None, serve.Use.NOTHING)
+
+
 class Wait:
     """One slot waiting for a flight; ends once: by an answer, by `expire`, or silently by `leave`."""
 

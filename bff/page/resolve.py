@@ -19,7 +19,7 @@ from bff.markup.check import Checker
 from bff.model import Ask, Clock, Failure, Fetch, Fragment, Purge, Reason, Reply, Result, Telemetry, Timing
 from bff.page import results
 from bff.page.call import Call, Visit
-from bff.page.flight import SHOWABLE, Done, Flight, Guards, Kept, Wait
+from bff.page.flight import SHOWABLE, UNKEPT, Done, Flight, Guards, Kept, Wait
 from bff.page.landing import Landing
 from bff.page.replica import Replica
 from bff.page.search import Searching
@@ -33,7 +33,6 @@ from bff.upstream.sources.html import certain
 
 SOLO: Final = 10.0  # seconds an unshareable answer keeps calls with its key from queueing behind one another
 SOLO_KEYS: Final = 4096
-_NOTHING: Final = serve.Use.NOTHING  # looking up a member of an Enum is dear on the hot path
 
 
 class Resolver:
@@ -93,8 +92,8 @@ class Resolver:
         key = call.key + variant.key
         share = variant.shareable and policy.cache.mode != "off"
         entry = self._store.get(key) if share else None
-        use = serve.use(entry, call.fragment.version, policy.cache, now) if entry is not None else _NOTHING
-        kept = Kept(entry, use)
+        kept = UNKEPT if entry is None else Kept(entry, serve.use(entry, call.fragment.version, policy.cache, now))
+        use = kept.use
         if policy.state != "on":
             return self._without_asking(call, entry, use, now)
         if entry is not None and use is serve.Use.FRESH:
@@ -144,7 +143,7 @@ class Resolver:
             shown = self._tasks.shown(key, visit.principal, now) if variant.shareable else None
             return self._count(call, shown or otherwise)
         wait = Wait(self, call, visit, now, done)
-        wait.flight = flight = Flight(call, key, variant, Kept(None, serve.Use.NOTHING), now)
+        wait.flight = flight = Flight(call, key, variant, UNKEPT, now)
         flight.waits.append(wait)
         self._alone.add(flight)
         wait.alarm = self._timer.at(now + call.policy.timeout.total, wait.expire)
@@ -316,7 +315,7 @@ class Resolver:
 
     def alone(self, wait: Wait, flight: Flight) -> None:
         """Let a wait ask for itself: what its flight brought is for somebody else."""
-        self._board(wait, flight.key, flight.variant, Kept(None, serve.Use.NOTHING), share=False)
+        self._board(wait, flight.key, flight.variant, UNKEPT, share=False)
 
     def fly_solo(self, key: str) -> None:
         """For a while nobody waits for anybody else's answer with this key."""
