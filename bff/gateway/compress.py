@@ -186,9 +186,9 @@ def compressible(headers: Fields) -> bool:
     return _TEXT.match(named.get(b"content-type", b"")) is not None
 
 
-async def suited(answer: Answer, headers: Sequence[tuple[bytes, bytes]]) -> Answer:
-    """A whole answer as the client of these headers prefers it."""
-    return await encoded(answer, wanted(answer, headers))
+async def suited(answer: Answer, headers: Sequence[tuple[bytes, bytes]], idle: Idle | None = None) -> Answer:
+    """A whole answer as the client of these headers prefers it; `idle` as `encoder` has it."""
+    return await encoded(answer, wanted(answer, headers), idle)
 
 
 def wanted(answer: Answer, headers: Sequence[tuple[bytes, bytes]]) -> Coding | None:
@@ -204,11 +204,11 @@ def wanted(answer: Answer, headers: Sequence[tuple[bytes, bytes]]) -> Coding | N
     return None if not public and foreign(found) else coding
 
 
-async def encoded(answer: Answer, coding: Coding | None) -> Answer:
-    """A whole answer in a coding, where it is worth one."""
+async def encoded(answer: Answer, coding: Coding | None, idle: Idle | None = None) -> Answer:
+    """A whole answer in a coding, where it is worth one; `idle` as `encoder` has it."""
     if coding is None or len(answer.body) < TINY or not compressible(answer.headers):
         return answer
-    body = await fed(encoder(coding), answer.body, last=True)
+    body = await fed(encoder(coding, idle), answer.body, last=True)
     return replace(answer, headers=relabelled(answer.headers, coding, len(body)), body=body)
 
 

@@ -6,11 +6,11 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from math import floor
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from bff.gateway import forms
 from bff.gateway.problems import Answer, Fields, problem
 from bff.gateway.request import cross_site, form, matches, navigates, picked
 from bff.markup.patch import CLOSE, bare, wrapper
@@ -19,6 +19,7 @@ from bff.page.call import Call, Visit
 from bff.page.flight import Wait
 from bff.page.plan import Planner, SlotPlan
 from bff.page.resolve import Resolver
+from bff.store.entry import Entry
 
 _REFUSED: Final = frozenset({Reason.CONCURRENCY, Reason.BREAKER, Reason.OVERLOAD})
 _PASSED: Final = frozenset({401, 403, 404, 410})
@@ -77,8 +78,13 @@ async def resolved(
         answer.leave()
 
 
-def answer(call: Call, result: Result, planner: Planner, scope: Mapping[str, Any]) -> Answer:
-    """The endpoint's answer (contract §3): content with its outcome, the upstream's own 401, 403, 404 and 410, or why not."""
+def answer(
+    call: Call, result: Result, planner: Planner, scope: Mapping[str, Any], entry: Entry | None = None
+) -> Answer:
+    """The endpoint's answer (contract §3): content with its outcome, the upstream's own 401, 403, 404 and 410, or why not.
+
+    `entry`: what is in the store for this call, of which the result may have been made.
+    """
     head: Fields = [(b"bff-outcome", result.outcome.value.encode()), (b"bff-reason", result.reason.value.encode())]
     if result.status in _PASSED and result.outcome is Outcome.OMITTED:
         head.append((b"cache-status", b"bff; fwd=uri-miss"))
@@ -93,7 +99,7 @@ def answer(call: Call, result: Result, planner: Planner, scope: Mapping[str, Any
     kind = b"application/json" if data or result.markup is None else b"text/html; charset=utf-8"
     if kind != b"application/json":
         body = framed(body, scope)
-    etag = b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
+    etag = forms.etag(body, entry)
     if result.next:
         head.append((b"link", f'<{result.next}>; rel="next"'.encode()))
     head += [(b"etag", etag), *_freshness(call, result), (b"content-security-policy", _CSP[call.fragment.trust])]

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from bff.gateway import forms
 from bff.gateway import fragments as endpoint
 from bff.gateway.closing import closing
-from bff.gateway.compress import suited
+from bff.gateway.compress import Idle, suited
 from bff.gateway.packed import Static
 from bff.gateway.passing import Passing
 from bff.gateway.problems import Answer, problem
@@ -58,6 +58,7 @@ def operations(gateway: Gateway) -> Starlette:
 class _System:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._idle: Idle = []
         self._static = Static(static_folder(), changing=gateway.dev)
 
     def operations(self) -> list[BaseRoute]:
@@ -140,9 +141,10 @@ class _System:
             async with closing(request.receive) as closed:
                 result = await endpoint.resolved(gateway.live.resolver, call, visit, closed)
         gateway.live.changes.learned(call, scope["query_string"].decode("latin-1"), visit, result)
-        answer = endpoint.answer(call, result, planner, scope)
         running = gateway.live
-        return await forms.suited(answer, scope["headers"], running.resolver.kept(call, visit), running.store)
+        kept = running.resolver.kept(call, visit)
+        answer = endpoint.answer(call, result, planner, scope, kept)
+        return await forms.suited(answer, scope["headers"], kept, running.store, self._idle)
 
     async def task(self, request: Request) -> Response:
         return await self._readable(request, self._task)
@@ -151,7 +153,7 @@ class _System:
         gateway, html = self._gateway, navigates(request.scope)
         visit = gateway.visit(request.scope, PATIENCE)
         made = await gateway.live.tasks.status(request.path_params["id"], visit, html=html)
-        return await suited(made, request.scope["headers"])
+        return await suited(made, request.scope["headers"], self._idle)
 
     async def result(self, request: Request) -> Response:
         if request.method == "OPTIONS":

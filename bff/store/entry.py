@@ -40,6 +40,7 @@ class Entry:
     retry_at: float = 0.0  # a background refresh that failed is not tried again before
     hit: bool = False  # since it was last considered for leaving
     seen: tuple[int, Result] | None = None  # the result made of it, true for one second of age
+    etags: Mapping[str, bytes] | None = None  # of its texts by name; None: nobody asked for one yet
     forms: Mapping[str, bytes] | None = None  # encoded, by name; None: nobody asked for one yet
 
     @property

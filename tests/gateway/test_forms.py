@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from bff.gateway import forms
-from bff.gateway.compress import CODINGS, LARGE, Coding
+from bff.gateway.compress import CODINGS, LARGE, Coding, Idle
 from bff.gateway.problems import Answer
 from bff.model import NONCE, Markup, Purge
 from bff.store.entry import OVERHEAD_OF_FORM, Entry
@@ -216,6 +216,32 @@ async def test_the_endpoint_tells_no_difference(tmp_path: Path) -> None:
         assert decoder("gzip")(framed.body) == b'<turbo-frame id="f">' + PROSE + b"</turbo-frame>"
         assert len(upstream.asked) == 1
         assert made.running.store.bytes > made.running.store.entries * 1024 + len(PROSE) + 3 * OVERHEAD_OF_FORM
+
+
+def test_the_etag_of_what_is_stored_is_made_once_and_kept_by_kind() -> None:
+    store, made = stored()
+    assert made.markup is not None
+    body, data = made.markup.flat, made.data
+    assert body is not None
+    assert data is not None
+    html = forms.etag(body, made)
+    assert forms.etag(body, made) is html
+    assert forms.etag(data, made) != html
+    assert made.etags == {"html": html, "data": forms.etag(data, made)}
+    assert forms.etag(bytes(bytearray(body)), made) == html, "the same bytes, wherever they are from"
+    assert forms.etag(b"framed", made) == forms.etag(b"framed", None)
+    assert len(made.etags) == 2
+    assert store.bytes == made.size
+
+
+async def test_compressors_are_lent() -> None:
+    store, made = stored()
+    idle: Idle = []
+    await forms.suited(answer(made), asks("zstd"), None, store, idle)
+    [lent] = idle
+    told = await forms.suited(answer(made), asks("zstd"), made, store, idle)
+    assert idle == [lent]
+    assert decoder("zstd")(told.body) == PROSE
 
 
 async def test_data_and_what_a_template_makes_of_it_are_told_apart(tmp_path: Path) -> None:
