@@ -1,6 +1,7 @@
 """Other methods than GET and HEAD on a page: they go to the primary's own path, and its answer goes back.
 
-Never cached, never retried, never sent for another site. What the answer may do is what the registration grants.
+Never cached, never retried, never sent for another site, nor to a service whose breaker is open. What the answer may do
+is what the registration grants.
 """
 
 from __future__ import annotations
@@ -54,13 +55,25 @@ class Posts:
             return problem(405, f"{method} is not possible here.", html=html, headers=[_ALLOW])
         if not cross and method not in forwarding.SAFE and cross_site(visit.headers):
             return problem(403, "This request was made by another site.", html=html)
+        if call.policy.state != "on":  # `stored` too: there is nothing kept that could take it
+            pause = (b"retry-after", b"60")
+            return problem(503, "This page's own service is switched off.", html=html, headers=[pause])
         try:
             body = await _body(receive, call.policy.max_body)
         except ClientGone:
             return problem(400, "The request ended early.", html=html)
         if body is None:
             return problem(413, "The request is larger than this page accepts.", html=html)
-        ask = Ask(call.fragment.upstream, method, call.target, _lines(call, visit), body)
+        ask = Ask(
+            call.fragment.upstream,
+            method,
+            call.target,
+            _lines(call, visit),
+            body,
+            once=True,
+            fragment=call.fragment,
+            policy=call.policy,
+        )
         changes = method not in forwarding.SAFE
         try:
             async with _watched(scope, receive) as closed:
@@ -127,8 +140,9 @@ def _failed(failure: Failure, *, html: bool) -> Answer:
     match failure.reason:
         case Reason.TIMEOUT:
             return problem(504, detail, html=html)
-        case Reason.CONCURRENCY:
-            return problem(503, detail, html=html, headers=[(b"retry-after", b"1")])
+        case Reason.CONCURRENCY | Reason.BREAKER:
+            pause = (b"retry-after", b"%d" % (failure.retry_after or 1))
+            return problem(503, detail, html=html, headers=[pause])
         case _:
             return problem(502, detail, html=html)
 

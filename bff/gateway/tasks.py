@@ -150,6 +150,8 @@ class Tasks:
         return head, pieces
 
     async def _ask(self, fragment: Fragment, target: str, visit: Visit) -> Reply | Failure:
+        if fragment.policy.state != "on":
+            return Failure(Reason.OFF, "refused", "its context is not to be asked")
         sent = keys.variant(fragment, visit.headers, visit.cookies, visit.principal, visit.locale).lines
         lines = b"accept: */*\r\nuser-agent: bff\r\n%b%b" % (sent, visit.trace)
         ask = Ask(fragment.upstream, "GET", target, lines)
@@ -234,7 +236,7 @@ def _elsewhere(stated: str, fragment: Fragment, *, html: bool) -> Answer:
 
 
 def _status(failure: Failure) -> int:
-    return {Reason.TIMEOUT: 504, Reason.CONCURRENCY: 503}.get(failure.reason, 502)
+    return {Reason.TIMEOUT: 504, Reason.CONCURRENCY: 503, Reason.OFF: 503}.get(failure.reason, 502)
 
 
 _SAID: Final = {

@@ -178,7 +178,8 @@ async def test_too_large_gone_and_unknown_methods() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "status"), [(Reason.TIMEOUT, 504), (Reason.CONCURRENCY, 503), (Reason.CONNECT, 502)]
+    ("reason", "status"),
+    [(Reason.TIMEOUT, 504), (Reason.CONCURRENCY, 503), (Reason.BREAKER, 503), (Reason.CONNECT, 502)],
 )
 async def test_failures_are_problems(reason: Reason, status: int) -> None:
     desk = Desk()
@@ -186,6 +187,7 @@ async def test_failures_are_problems(reason: Reason, status: int) -> None:
     desk.world.upstreams.to("/basket").fail(reason)
     answer = await task
     assert answer.status == status
+    assert (b"retry-after" in dict(answer.headers)) == (status == 503)
     assert json.loads(answer.body)["status"] == status
     task = await desk.post({"accept": "text/html"})
     desk.world.upstreams.to("/basket").fail(reason)

@@ -9,7 +9,7 @@ from bff.gateway import fragments as endpoint
 from bff.gateway.passing import Passing
 from bff.gateway.problems import Answer
 from bff.gateway.tasks import Passed, Tasks, task_location
-from bff.model import Failure, Forward, Grant, Outcome, Reason, Result, Upstream
+from bff.model import Failure, Forward, Fragment, Grant, Outcome, Reason, Result, Upstream
 from bff.upstream.stream import Head, Torn
 from tests.build import World, fragment
 
@@ -60,8 +60,8 @@ class Streamed:
 class Desk:
     """The endpoint over upstreams that the test speaks for."""
 
-    def __init__(self) -> None:
-        self.world = World(fragments={"shop/export": EXPORT})
+    def __init__(self, export: Fragment = EXPORT) -> None:
+        self.world = World(fragments={"shop/export": export})
         self.tasks = Tasks(
             underway=self.world.tasks,
             fetch=self.world.upstreams,
@@ -113,6 +113,15 @@ async def test_a_task_under_way_says_how_far_and_when_to_ask_again() -> None:
     assert dict((await desk.status(JOB)).headers)[b"retry-after"] == b"8"
     assert dict((await desk.status(JOB, retry_after="33")).headers)[b"retry-after"] == b"33"
     assert desk.world.tasks.known("key") == desk.task
+
+
+async def test_of_a_context_that_is_not_to_be_asked_nothing_is_known() -> None:
+    desk = Desk(fragment("shop/export", starts_task=True, layer={"state": "off"}))
+    for what in ("status", "result"):
+        answer = await desk.begun(what)
+        assert answer.status == 503
+        assert dict(answer.headers)[b"retry-after"] == b"1"
+    assert desk.world.upstreams.flown == []
 
 
 async def test_a_task_that_has_ended_is_forgotten_and_its_result_is_the_gateways() -> None:
