@@ -136,6 +136,11 @@ class Gateway:
         """The limit for which nothing is begun at a path now (asked by our own server); what is under `/_bff/` goes on."""
         return "" if path.startswith(b"/_bff/") else self.overload.pages()
 
+    def hurry(self) -> None:
+        """End the open slots of every page, so that its document ends (asked by our own server when it must leave)."""
+        if self.running is not None:
+            self.running.pages.alarms.hurry()
+
     def _blocked(self, block: Block) -> None:
         """The loop stands still (told from another thread)."""
         self.log.event("loop-blocking", level="error", where=block.where, fragments=block.fragments)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bff.gateway import compress, pagehead, primary
+from bff.gateway.alarms import Alarms
 from bff.gateway.compress import Coding, Encoder, fed
 from bff.gateway.cors import Cors
 from bff.gateway.identity import Identity
@@ -86,7 +87,7 @@ class Pages:
     ) -> None:
         self.planner = planner
         self._resolver = resolver
-        self._timer = timer
+        self.alarms = Alarms(timer)
         self._telemetry = telemetry
         self._clock = clock
         self._identify = identify
@@ -284,6 +285,8 @@ class Pages:
         made.prefetch = turn.prefetch
         composition.dissolve()
         self._start(made)
+        if composition.over:  # before its deadline, perhaps
+            made.composition.expire()
         return made
 
     # --- streaming ----------------------------------------------------------------------------------------------------
@@ -296,7 +299,7 @@ class Pages:
             await send_answer(send, replace(begun, headers=told), scope["method"])
             return
         turn: Turn = begun
-        alarm = self._timer.at(turn.visit.until, lambda: turn.composition.expire())  # noqa: PLW0108 # `turn` may become its error page
+        alarm = self.alarms.at(turn.visit.until, lambda: turn.composition.expire())  # noqa: PLW0108 # `turn` may become its error page
         closed(lambda: self._lost(turn))
         try:
             main = turn.composition.planned.plan.primary

@@ -35,6 +35,8 @@ __all__ = ["Drain", "Server", "bind", "opened", "run", "url"]
 _LOG: Final = logging.getLogger("bff.server")
 _BACKLOG: Final = 4096  # the kernel caps it at net.core.somaxconn
 _SECOND: Final = 1.0
+_ONCE: Final = 0.5  # seconds in which a further signal is the same order again: a terminal or a service manager tells parent and workers, the parent its workers
+_LAST: Final = 0.5  # seconds before a drain's end, or half of a shorter one, at which pages are told to come to theirs
 Opened = TypeVar("Opened")
 
 
@@ -59,6 +61,7 @@ class Server:
             now=getattr(app, "now", None),
             shed=shed,
             overloaded=getattr(app, "overloaded", None),
+            hurry=getattr(app, "hurry", lambda: None),
             capacity=_capacity(),
             state=state or {},
         )
@@ -95,11 +98,14 @@ class Server:
         Until what was under way has ended, new connections are told of that: probes get their answers, others 503.
         """
         self.shared.drain.draining = True
+        seconds = self.shared.limits.drain if within is None else within
+        hurry = self._loop.call_later(max(seconds - _LAST, seconds / 2), self.shared.hurry)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.shared.limits.drain if within is None else within):
+            async with asyncio.timeout(seconds):
                 await self._emptied()
                 self._close()
                 await self._emptied()
+        hurry.cancel()
         await self.abort()
 
     async def _emptied(self) -> None:
@@ -246,6 +252,7 @@ class _Process:
         self._within = within
         self._beside = beside
         self._code = 0
+        self._told = 0.0  # when it was first told to end
         self._first = asyncio.Event()
         self._second = asyncio.Event()
 
@@ -314,7 +321,10 @@ class _Process:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _end(self, number: int) -> None:
-        if self._first.is_set():
+        now = time.monotonic()
+        if not self._first.is_set():
+            self._told = now
+        elif now - self._told > _ONCE:
             self._code = 128 + number
             self._second.set()
         self._drain.draining = True

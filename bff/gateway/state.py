@@ -106,6 +106,7 @@ class Shared:
     now: Now | None = None
     shed: Callable[[str], None] = lambda _limit: None
     overloaded: Callable[[bytes], str] | None = None  # the limit for which a path is not answered now; "": it is
+    hurry: Callable[[], None] = lambda: None  # what is under way has little time left to end well
     connections: set[Connection] = field(default_factory=set)
     cycles: set[Cycle] = field(default_factory=set)  # whose application is running
     capacity: int = 1 << 30  # connections
