@@ -91,6 +91,8 @@ _CEILINGS: Final[Mapping[str, object]] = MappingProxyType(
     {"timeout.total": 10.0, "concurrency": 1024, "max_body": 16777216}
 )
 
+SECRET: Final = 8
+"""Characters that a token of the admin API has at least."""
 Secret = Annotated[str, Field(repr=False, json_schema_extra={"writeOnly": True})]
 Host = Annotated[str, read_by(_host)]
 Block = Annotated[str, read_by(_block)]
@@ -217,7 +219,7 @@ class Logging(Section):
 
 
 class AdminToken(Section):
-    token: Annotated[Secret, Field(min_length=8, description="What the bearer shows.")]
+    token: Annotated[Secret, Field(min_length=SECRET, description="What the bearer shows.")]
     scope: Annotated[StarOrNames, Field(description='Contexts it is for, or "*".')]
 
 
@@ -228,7 +230,10 @@ class Admin(Section):
         Field(description="A port of its own for admin, metrics and probes; empty: the main one."),
     ] = ""
     token: Annotated[
-        Secret, Field(description="The operator's token, for everything; without any token there is no admin.")
+        Secret,
+        Field(
+            description="The operator's token, for everything, of 8 characters or more; without any token there is no admin."
+        ),
     ] = ""
     tokens: Annotated[dict[Name, AdminToken], Field(description="Further tokens by name.")] = Field(
         default_factory=dict

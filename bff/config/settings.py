@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from bff.config import csp, yaml
 from bff.config.environment import Environment, overlay
-from bff.config.options import Settings
+from bff.config.options import SECRET, Settings
 from bff.config.remains import remains, untold
 from bff.config.validate import finding, validate
 from bff.config.yaml import Loc
@@ -75,14 +75,22 @@ def _check(settings: Settings, places: Environment, folder: Path) -> list[Findin
         found.append(finding(places, ("early_hints",), "bad-value", message))
     for each in csp.wrong(settings.csp.add, csp.OPERATORS):
         found.append(finding(places, ("csp", "add", *each.loc), each.code, each.message, key=each.key))
+    found += _tokens(settings, places, folder)
+    return found
+
+
+def _tokens(settings: Settings, places: Environment, folder: Path) -> Iterator[Finding]:
+    """What is wrong with who is let in by a token."""
+    if 0 < len(settings.admin.token) < SECRET:
+        message = f"whoever tries could guess it; write at least {SECRET} characters, at random"
+        yield finding(places, ("admin", "token"), "bad-value", message)
     jwt = settings.identity.jwt
     if jwt and not _is_url(jwt.keys) and not (folder / jwt.keys).is_file():
         message = f"there is no file {jwt.keys!r}; name one of PEM or JWK, or a URL"
-        found.append(finding(places, ("identity", "jwt", "keys"), "missing-file", message))
+        yield finding(places, ("identity", "jwt", "keys"), "missing-file", message)
     if jwt and len(jwt.cookies) > 2:
         message = "a token is in one cookie, or in two; name those"
-        found.append(finding(places, ("identity", "jwt", "cookies"), "bad-value", message))
-    return found
+        yield finding(places, ("identity", "jwt", "cookies"), "bad-value", message)
 
 
 def _over(settings: Settings, places: Environment) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.e2e.gateway import Process, Site, running
 from tests.fakes import FakeContext, free_port
 
-TOKEN = "bench"
+TOKEN = "of-the-bench"
 EVENTS = 20
 
 

@@ -107,10 +107,10 @@ admin: {tokens: {ops: {token: abcdefgh, scope: "*"}, team: {token: ijklmnop, sco
 def test_secrets_are_not_in_a_repr(tmp_path: Path) -> None:
     read = settings(
         tmp_path,
-        "secret: hush-1\nevents: {webhook_secret: hush-2}\nadmin: {token: hush-3, tokens: {a: {token: hush-4-long, scope: '*'}}}",
+        "secret: hush-1\nevents: {webhook_secret: hush-2}\nadmin: {token: hush-3-long, tokens: {a: {token: hush-4-long, scope: '*'}}}",
     )
     assert "hush" not in repr(read)
-    assert read.admin.token == "hush-3"
+    assert read.admin.token == "hush-3-long"
 
 
 def test_keys_may_be_a_url(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_environment_wins_key_by_key(tmp_path: Path) -> None:
         BFF_LIMITS__HEAD="5s",
         BFF_HOSTS="b.example, c.example",
         BFF_SECRET="one,two",
-        BFF_ADMIN__TOKEN="x",
+        BFF_ADMIN__TOKEN="operators-own",
         BFF_POLICY__TIMEOUT__FIRST_BYTE="300ms",
         BFF_POLICY__MAX_BODY="1KiB",
         BFF_OVERRIDES__CONTEXTS__COURSE_API__CACHE__MAX_STALE="1h",
@@ -167,7 +167,7 @@ def test_the_environment_wins_key_by_key(tmp_path: Path) -> None:
         BFF_CSP__ADD="{img-src: ['data:']}",
     )
     assert (read.limits.head, read.limits.write) == (5.0, 9.0)
-    assert (read.hosts, read.secret, read.admin.token) == (("b.example", "c.example"), ("one", "two"), "x")
+    assert (read.hosts, read.secret, read.admin.token) == (("b.example", "c.example"), ("one", "two"), "operators-own")
     assert read.policy == {"timeout.total": 1.0, "timeout.first_byte": 0.3, "max_body": 1024}
     assert read.overrides.contexts == {"course-api": {"cache.max_stale": 3600.0}}
     assert read.admin.tokens["ops-team"].scope == ("a",)
@@ -302,6 +302,7 @@ def test_errors_name_the_variable(tmp_path: Path) -> None:
         ("identity: {jwt: {keys: 'https://a', cookies: [a, b, c]}}", "in one cookie, or in two"),
         ("identity: {header: {name: 'a b'}}", "is not a header name"),
         ("admin: {tokens: {a: {token: short, scope: '*'}}}", "of a length of at least 8"),
+        ("admin: {token: guessed}", "bff.yaml:1:16: error: whoever tries could guess it"),
         ("admin: {listen: x}", "is not an address"),
         ("overrides: {fragments: {a: {}}}", "'a' is not a full name"),
         ("overrides: {pages: {a/b: {timeout: 1s}}}", "unknown key 'timeout'"),
