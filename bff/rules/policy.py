@@ -67,7 +67,8 @@ _TABLE: Final = (
          "half of the page's default deadline of 2 s; Podium's client allows 1 s", least=0.001),
     _key("timeout.total", "duration", "1500ms", "Wall clock for the whole answer; a slot waits no longer than the page's deadline less 50 ms.",
          "per-read timeouts bound nothing: an answer of one byte a second never hits one", least=0.001),
-    _key("retry.extra", "count", "1", "Further tries on connect failure, reset before the first byte, 502, 503 or 504; GET only.",
+    _key("retry.extra", "count", "1", "Further tries on connect failure, reset before the first byte, 502, 503 or 504; GET only. "
+         "A GET or HEAD whose kept connection had ended before it was heard goes out once more in any case (RFC 9112 §9.3.1).",
          "one retry repairs a restarting server; more multiply the load of an outage (Google SRE, chapter 22)"),
     _key("retry.budget", "share", "20%", "Retries allowed as a share of the context's requests, at least 10 a second.",
          "Finagle's retry budget and Envoy's: 20 %, with a floor for quiet services"),
