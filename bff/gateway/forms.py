@@ -1,7 +1,8 @@
 """What is made of stored bytes for those who ask for them alone: encoded forms and ETags, kept in the store beside the entry.
 
-Owns which answers those are; the store owns how long they live (docs/decisions/0026). What is asked for a second time in a content coding is kept in it. An answer that is more than the
-stored bytes themselves (in a frame, with other fragments in it, without its nonces) is encoded each time.
+Owns which answers those are; the store owns how long they live (docs/decisions/0026). What is asked for a second time in a
+content coding is kept in it. An answer that is more than the stored bytes themselves (in a frame, with other fragments in
+it, without its nonces) is encoded, and read for its ETag, each time.
 """
 
 from __future__ import annotations

@@ -81,11 +81,12 @@ class Asking(Protocol):
 
 def content_type(found: Fields) -> bytes:
     """The media type, lower-case and without parameters; b"" where none is stated."""
-    return _media_type(found.get(b"content-type", b""))
+    return media_type(found.get(b"content-type", b""))
 
 
 @lru_cache(maxsize=256)
-def _media_type(stated: bytes) -> bytes:
+def media_type(stated: bytes) -> bytes:
+    """As `content_type`, of a header's value."""
     return stated.partition(b";")[0].strip().lower()
 
 

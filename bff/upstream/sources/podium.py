@@ -15,8 +15,8 @@ from bff.model import Clock, Fetch, Fragment, Headers
 from bff.rules.caching import Fields, fields, text
 from bff.upstream.manifests import Asset, assets
 from bff.upstream.podlets import Podlets
-from bff.upstream.sources.content import Kit, Read, Unreadable, content_type
-from bff.upstream.sources.html import checked
+from bff.upstream.sources.content import Kit, Read, Unreadable
+from bff.upstream.sources.html import checked, hypertext
 from bff.upstream.sources.reach import reached
 
 CONTENT = ("content", "all")
@@ -35,9 +35,10 @@ class PodiumSource:
 
     def read(self, fragment: Fragment, found: Fields, body: bytes, params: Mapping[str, Any], *, head: bool) -> Read:
         del params
-        if (kind := content_type(found)) != b"text/html":
-            return Unreadable(f"answered {kind.decode('latin-1') or 'no content type'} where text/html is expected")
-        return checked(self._checker, fragment, dressed(fragment, found, body, CONTENT), head=head)
+        text = hypertext(found, body)
+        if isinstance(text, Unreadable):
+            return text
+        return checked(self._checker, fragment, dressed(fragment, found, text, CONTENT), head=head)
 
     def through(self, fetch: Fetch, clock: Clock) -> Asked:
         return Asked(fetch, clock)

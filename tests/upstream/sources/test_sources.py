@@ -8,6 +8,7 @@ from bff.model import Meta
 from bff.upstream.sources.content import LARGE, SLOW, Content, Unreadable, content_type, rfc3339
 from bff.upstream.sources.html import HtmlSource
 from bff.upstream.sources.json import QUICK, JsonSource, timestamp
+from bff.upstream.sources.podium import PodiumSource
 from tests.build import fragment
 
 
@@ -24,6 +25,34 @@ def test_content_types_are_compared_without_parameters_and_case() -> None:
 def test_html_is_text_html(kind: bytes) -> None:
     read = HtmlSource(Checker()).read(fragment(), head(kind), b"<p></p>", {}, head=False)
     assert isinstance(read, Unreadable)
+
+
+@pytest.mark.parametrize(
+    ("charset", "body", "text"),
+    [
+        ("iso-8859-1", b"<p>Caf\xe9 \x80</p>", "<p>Café €</p>"),
+        ('"ISO-8859-15"', b"<p>\xa4</p>", "<p>€</p>"),
+        ("shift_jis", "<p>学習</p>".encode("shift_jis"), "<p>学習</p>"),
+        ("utf-16le", "<p>é</p>".encode("utf-16le"), "<p>é</p>"),
+        ("windows-1252; x=y", b"<p>\x81</p>", "<p>\ufffd</p>"),
+        ("UTF-8", "<p>é</p>".encode(), "<p>é</p>"),
+        ("us-ascii", b"<p>e</p>", "<p>e</p>"),
+    ],
+)
+def test_html_in_another_character_set_becomes_utf_8(charset: str, body: bytes, text: str) -> None:
+    found = head(f"text/html; charset={charset}".encode())
+    for source in (HtmlSource(Checker()), PodiumSource(Checker())):
+        read = source.read(fragment(), found, body, {}, head=False)
+        assert isinstance(read, Content)
+        assert read.markup is not None
+        assert read.markup.flat == text.encode()
+
+
+@pytest.mark.parametrize("charset", ["rot13", "unicode_escape", "zlib", "utf-7", "x-user-defined", "iso-8859-99"])
+def test_what_is_no_character_set_of_documents_is_said_to_be_none(charset: str) -> None:
+    found = head(f"text/html;charset={charset}".encode())
+    read = HtmlSource(Checker()).read(fragment(), found, b"<p></p>", {}, head=False)
+    assert read == Unreadable(f"answered HTML in the character set '{charset}', which is not known: answer UTF-8")
 
 
 def test_a_small_repair_is_made_at_once_and_a_large_one_in_a_thread() -> None:
