@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bff.gateway.server import Drain, _why, bind, run
+from bff.gateway.server import _ONCE, Drain, _why, bind, run
 from bff.gateway.server import url as url_of
 from bff.gateway.telemetry import Counters
 from tests.gateway.wire import OK, Limits, Settings, respond
@@ -123,11 +124,43 @@ def test_a_second_signal_ends_at_once() -> None:
         app.asked.wait(10)
         kill(signal.SIGTERM)
         drain.begun.wait(10)
+        threading.Event().wait(_ONCE * 1.5)  # it is time that tells an order from the same one by another way
         kill(signal.SIGINT)
 
     with pytest.raises(SystemExit) as caught:
         run(app, settings=Settings(), drain=drain, ready=lambda url: background(visit, url))
     assert caught.value.code == 128 + signal.SIGINT
+
+
+class Gated(App):
+    """Answers once its gate is opened, from whatever thread."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            gate = asyncio.Event()
+            self.open = partial(asyncio.get_running_loop().call_soon_threadsafe, gate.set)
+            self.asked.set()
+            await gate.wait()
+        await super().__call__(scope, receive, send)
+
+
+def test_the_same_order_by_another_way_is_none_to_hurry() -> None:
+    app = Gated()
+    answers: list[bytes] = []
+    visits: list[threading.Thread] = []
+
+    def visit(url: str) -> None:
+        visitor = background(lambda: answers.append(ask(url)))
+        app.asked.wait(10)
+        for _ in range(3):
+            kill(signal.SIGTERM)
+        app.open()
+        visitor.join(10)
+
+    run(app, settings=Settings(), ready=lambda url: visits.append(background(visit, url)))
+    visits[0].join(10)
+    assert app.life == ["lifespan.startup", "lifespan.shutdown"]
+    assert b"hello" in answers[0]
 
 
 def test_what_does_not_end_is_ended() -> None:

@@ -26,7 +26,7 @@ class Site:
     def __init__(self, folder: Path, *, listen: str = "127.0.0.1:0") -> None:
         (folder / "fragments").mkdir(exist_ok=True)
         (folder / "bff.yaml").write_text(
-            f"listen: {listen}\nstore: sqlite:///bff.sqlite\nworkers: 2\nwatch: false\nadmin: {{token: own}}\n"
+            f"listen: {listen}\nstore: sqlite:///bff.sqlite\nworkers: 2\nwatch: false\nadmin: {{token: operators-own}}\n"
         )
         command = [sys.executable, "-m", "bff", "serve", "--config", str(folder / "bff.yaml")]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -62,7 +62,7 @@ def start() -> Iterator[Callable[..., Site]]:
 
 
 def get(url: str, body: str | None = None) -> str:
-    request = Request(url, body.encode() if body else None, {"authorization": "Bearer own"})
+    request = Request(url, body.encode() if body else None, {"authorization": "Bearer operators-own"})
     with urlopen(request, timeout=10) as answer:
         return str(answer.read().decode())
 
@@ -93,6 +93,17 @@ def test_each_worker_tells_operators_of_all(tmp_path: Path, start: Callable[...,
         assert told["store"] == {"tier": "sqlite", "reached": True, "entries": 0, "bytes": 0}
     site.process.send_signal(signal.SIGTERM)
     assert site.process.wait(30) == 0
+
+
+def test_all_that_are_told_to_end_at_once_drain(tmp_path: Path, start: Callable[..., Site]) -> None:
+    """As a terminal's Ctrl-C and a service manager do: parent and workers hear it, and the parent passes it on."""
+    site = start(tmp_path)
+    site.until("ready")
+    for pid in (site.process.pid, *site.workers()):
+        os.kill(pid, signal.SIGTERM)
+    said, _ = site.process.communicate(timeout=30)
+    assert site.process.returncode == 0
+    assert [json.loads(line)["event"] for line in said.splitlines()] == ["stopped"]
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path, start: Callable[..., Site]) -> None:
