@@ -1,8 +1,8 @@
 """The demo's processes: the contexts' services and the gateway, started together and ended together.
 
-Owns every process it starts: each gets a process group of its own, and whatever ends the demo (Ctrl-C, SIGTERM, a child
-that dies) ends all of them before `run` returns. Says what happens through `tell`; of a registration it knows the name and
-where the service answers.
+Owns every process it starts: each gets a process group of its own, and whatever ends the demo (Ctrl-C, SIGTERM, a terminal
+that closes, a child that dies) ends all of them before `run` returns. Says what happens through `tell`; of a registration
+it knows the name and where the service answers.
 """
 
 from __future__ import annotations
@@ -128,8 +128,14 @@ def advice(child: Child, port: int) -> str:
 
 
 def busy(children: Iterable[Child], host: str = "127.0.0.1") -> list[tuple[Child, int]]:
-    """The ports that somebody else listens on already, with the child that needs each."""
-    return [(child, port) for child in children for port in (child.port, *child.also) if _taken(host, port)]
+    """The ports that somebody listens on already or that an earlier child needs, too, with the child that needs each."""
+    found, needed = [], set[int]()
+    for child in children:
+        for port in (child.port, *child.also):
+            if port in needed or _taken(host, port):
+                found.append((child, port))
+            needed.add(port)
+    return found
 
 
 def _taken(host: str, port: int) -> bool:
@@ -153,11 +159,14 @@ async def run(
     """Start `children` in order, call `started` once all answer, and stay until a signal or a death.
 
     `patience`: seconds that each child has to answer; `grace`: seconds that all have to end once asked to. Returns 0
-    after SIGINT or SIGTERM and 1 after a death; every child has ended by then.
+    after SIGINT, SIGTERM or SIGHUP and 1 after a death; every child has ended by then.
     """
     family: list[Running] = []
     status = 0
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup, which means to outlive its terminal
+        ending.append(signal.SIGHUP)
+    with anyio.open_signal_receiver(*ending) as signals:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_until, signals, group.cancel_scope)

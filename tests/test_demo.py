@@ -61,19 +61,37 @@ def listens(child: Child) -> bool:
     return bool(busy([child]))
 
 
-async def test_all_answer_before_it_counts_as_started_and_a_signal_ends_all() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_all_answer_before_it_counts_as_started_and_a_signal_ends_all(number: signal.Signals) -> None:
     children = [service("discovery"), service("ecommerce")]
     seen: list[bool] = []
 
     def started() -> None:
         seen.extend(map(listens, children))
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     said: list[str] = []
     assert await run(children, started=started, tell=said.append) == 0
     assert seen == [True, True]
     assert not any(map(listens, children))
     assert said == []
+
+
+async def test_what_shall_outlive_its_terminal_does() -> None:
+    child = service()
+
+    def started() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        with socket.create_connection(("127.0.0.1", child.port)) as stream:
+            stream.sendall(b"GET /die HTTP/1.0\r\n\r\n")
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    said: list[str] = []
+    try:
+        assert await run([child], started=started, tell=said.append) == 1
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert said == ["discovery ended with exit code 3\n  cannot go on"]
 
 
 async def test_a_child_that_dies_later_ends_the_others_and_its_last_words_are_told() -> None:
@@ -156,6 +174,12 @@ def test_busy_ports_are_found_before_anything_starts() -> None:
         first = Child(name="discovery", command=(), port=free_port(), also=(port,))
         second = Child(name="ecommerce", command=(), port=free_port())
         assert busy([first, second]) == [(first, port)]
+
+
+def test_a_port_that_two_of_the_demo_s_own_need_is_found() -> None:
+    first, second = service("discovery"), service("ecommerce")
+    third = Child(name="the gateway", command=(), port=second.port)
+    assert busy([first, second, third]) == [(third, second.port)]
 
 
 # --- what is started, and what is said --------------------------------------------------------------------------------
