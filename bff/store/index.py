@@ -6,7 +6,7 @@ entry has it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from bff.model import Purge
 from bff.store.entry import Entry
@@ -32,11 +32,11 @@ class Index:
         if entry.principal is not None:
             self._principals.remove(entry.principal, entry)
 
-    def met(self, purge: Purge, everything: Iterable[Entry]) -> Iterable[Entry]:
+    def met(self, purge: Purge, everything: Mapping[str, Entry]) -> Iterable[Entry]:
         """The entries that a purge meets, each once; some of them may be gone already."""
-        if purge.kind == "tag" and not purge.context and purge.principal is None:  # as most do
-            return self._tags.get(purge.value)
         form = scope(purge)
+        if isinstance(form, str):
+            return self._tags.get(form)
         if form is None:
             return ()
         kind, value, context, principal = form
@@ -44,12 +44,12 @@ class Index:
             return [e for e in self._principals.get(principal) if _lies(e, kind, value, context)]
         match kind:
             case "all":
-                return everything
+                return everything.values()
             case "context":
                 prefix = f"{value}/"
-                return [entry for entry in everything if entry.fragment.startswith(prefix)]
+                return [entry for entry in everything.values() if entry.fragment.startswith(prefix)]
             case "fragment":
-                return [entry for entry in everything if entry.fragment == value]
+                return [entry for entry in everything.values() if entry.fragment == value]
             case _:
                 return [entry for entry in self._tags.get(value) if owner(entry.fragment) == context]
 

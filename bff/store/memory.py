@@ -231,17 +231,17 @@ class MemoryStore:
         """
         self._purges.add(purge, now)
         cache = self._cache
-        met = cache.index.met(purge, cache.live.values())
+        met = cache.index.met(purge, cache.live)
         if purge.soft:
             return cache.mark(met, now)
         count = cache.forget(met)
-        if count:
+        if count == cache.dead > 0:
             self.get = cache.alive
         return count
 
     def matching(self, purge: Purge) -> list[Entry]:
         """The entries that a purge would meet."""
-        return [entry for entry in self._cache.index.met(purge, self._cache.live.values()) if entry.stale_at != _GONE]
+        return [entry for entry in self._cache.index.met(purge, self._cache.live) if entry.stale_at != _GONE]
 
     def sweep(self, limit: int = SLICE) -> bool:
         """Take apart at most `limit` purged entries; whether more are left."""

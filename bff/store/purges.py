@@ -17,13 +17,15 @@ from bff.model import Purge
 LIMIT: Final = 20_000
 """Purges that are remembered; beyond, the oldest are forgotten, and what is older than those counts as purged."""
 
-Scope = tuple[str, str, str, str | None]
-"""(kind, value, context, principal): what a purge meets."""
+Scope = str | tuple[str, str, str, str | None]
+"""What a purge meets: (kind, value, context, principal); of everybody's tag in whatever context, as most are, the tag itself."""
 
 
 def scope(purge: Purge) -> Scope | None:
     """The scope of a purge in its one form; None where it meets nothing."""
-    if purge.kind == "tag":  # as most are
+    if purge.kind == "tag":
+        if not purge.context and purge.principal is None:
+            return purge.value
         return ("tag", purge.value, purge.context, purge.principal)
     match purge.kind, purge.context:
         case "all", "":
@@ -50,7 +52,7 @@ def scopes(fragment: str, tags: Sequence[str], principal: str | None) -> Iterato
         yield ("context", context, "", whose)
         yield ("fragment", fragment, "", whose)
         for tag in tags:
-            yield ("tag", tag, "", whose)
+            yield tag if whose is None else ("tag", tag, "", whose)
             yield ("tag", tag, context, whose)
 
 
@@ -69,10 +71,12 @@ class Purges:
         if met is None:
             return
         log = self._soft if purge.soft else self._hard
+        before = len(log)
         log[met] = mark
-        log.move_to_end(met)
         self.latest = max(self.latest, mark)
-        if len(log) > self._limit:
+        if len(log) == before:
+            log.move_to_end(met)
+        elif before == self._limit:
             self.floor = max(self.floor, log.popitem(last=False)[1])
 
     def since(self, mark: float, fragment: str, tags: Sequence[str], principal: str | None) -> float:

@@ -97,3 +97,6 @@ def test_the_forms_of_a_scope() -> None:
     assert scope(Purge(kind="all", context="a")) == scope(Purge(kind="context", value="a"))
     assert scope(Purge(kind="fragment", value="a/b", context="a")) == scope(Purge(kind="fragment", value="a/b"))
     assert scope(Purge(kind="fragment", value="a/b", context="z")) is None
+    assert scope(Purge(kind="tag", value="t")) == "t"
+    assert scope(Purge(kind="tag", value="t", context="a")) == ("tag", "t", "a", None)
+    assert scope(Purge(kind="tag", value="t", principal="ada")) == ("tag", "t", "", "ada")
