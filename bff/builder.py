@@ -19,6 +19,7 @@ from bff.config.options import Settings
 from bff.config.origins import Source
 from bff.config.render import compile_template
 from bff.config.templates import shell_source
+from bff.config.validate import parted
 from bff.config.yaml import Loc
 from bff.errors import Finding, TemplateFailed
 from bff.events import payload
@@ -328,7 +329,7 @@ class Builder:
             try:
                 policy.parse(key, text)
             except ValueError as error:
-                message, _, remedy = str(error).partition("; ")
+                message, remedy = parted(str(error))
                 self.findings.append(
                     Finding(
                         file=place.file, line=place.line, column=place.column, code="bad-policy" if own else "dangling",

@@ -36,6 +36,7 @@ from bff.arguments import (
 )
 from bff.chosen import Chosen, Unusable, choose
 from bff.config.schema import context_schema, settings_schema
+from bff.config.settings import written
 from bff.errors import UnusableInput
 from bff.paths import demo_folder
 from bff.registry import Registry, World
@@ -140,7 +141,8 @@ def check(
         chosen = choose(config, fragments)
         world = chosen.registry().world
     outside = chosen.findings if chosen.config is None else []  # else they are among the world's
-    found = [*outside, *world.findings, *fitness.rules(world, chosen.settings.ceilings)]
+    strangers = fitness.strangers(world, chosen.settings, written(chosen.config, env=chosen.env))
+    found = [*outside, *world.findings, *strangers, *fitness.rules(world, chosen.settings.ceilings)]
     findings = told.relative(found, Path.cwd())
     counts = {"contexts": len(world.loaded), "fragments": len(world.fragments), "pages": len(world.pages)}
     for line in told.lines(findings, counts, form):

@@ -6,10 +6,13 @@ A warning is worth a red build; a note is worth knowing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from bff import explain
+from bff.config.options import Settings
+from bff.config.validate import Places
+from bff.config.yaml import Loc
 from bff.errors import Finding
 from bff.link import Place
 from bff.model import Context, Page, Upstream
@@ -32,6 +35,43 @@ def rules(world: World, ceilings: Mapping[str, object]) -> Iterator[Finding]:
     for page in world.pages.values():
         yield from _deadline(world, page)
     yield from _upstreams(world)
+
+
+def strangers(world: World, settings: Settings, places: Places) -> Iterator[Finding]:
+    """What `bff.yaml` says of contexts, fragments and pages that are not there: it would hold for nobody, unsaid.
+
+    What a context has that could not be read is not known; nothing is said of that.
+    """
+    over, contexts = settings.overrides, world.loaded
+    tables: list[tuple[Loc, Iterable[str], Iterable[str]]] = [
+        (("allow",), settings.allow, contexts),
+        (("overrides", "contexts"), over.contexts, contexts),
+        (("overrides", "fragments"), over.fragments, world.fragments),
+        (("overrides", "pages"), over.pages, world.pages),
+        (("overrides", "trust"), over.trust, [*contexts, *world.fragments]),
+    ]
+    for loc, names, there in tables:
+        known = {*there}
+        for name in names:
+            context, _, part = name.partition("/")
+            if name not in known and not (part and contexts.get(context) is False):
+                yield _stranger((*loc, name), places, known)
+
+
+def _stranger(loc: Loc, places: Places, known: Iterable[str]) -> Finding:
+    """A warning where it is like something that is there; else it may be for what is still to come."""
+    file, line, column = places.place(loc, key=True)
+    name = str(loc[-1])
+    near = policy.nearest(name, known)
+    return Finding(
+        file=file,
+        line=line,
+        column=column,
+        code="unknown-target",
+        message=f"{'.'.join(map(str, loc[:-1]))}: there is no {name}",
+        remedy=f"did you mean {near!r}?" if near else "it holds once there is; else take it out",
+        severity="warning" if near else "note",
+    )
 
 
 def _budget(world: World, linked: explain.Linked) -> Iterator[Finding]:

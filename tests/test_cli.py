@@ -135,6 +135,37 @@ def test_fitness_rules_are_part_of_check(tmp_path: Path) -> None:
     assert (result.exit_code, "longer than the page's deadline" in result.stdout) == (1, True)
 
 
+def test_what_the_settings_say_of_nobody_is_told(tmp_path: Path) -> None:
+    shop(tmp_path / "fragments")
+    write(tmp_path / "fragments/broken/context.yaml", "owner: x\nnope: 1\n")
+    write(
+        tmp_path / "bff.yaml",
+        "allow: {shop: {}, shpo: {}, later: {}}\n"
+        "overrides:\n"
+        "  contexts: {broken: {state: off}, shop: {state: on}}\n"
+        "  fragments: {shop/line: {state: off}, broken/x: {state: off}, shop/lines: {state: on}}\n"
+        "  pages: {shop/crt: {deadline: 1s}, shop/cart: {deadline: 1s}}\n"
+        "  trust: {shop: checked, shop/lines: checked, elsewhere: checked}\n",
+    )
+    told = bff("check", BFF_OVERRIDES__CONTEXTS__SHOOP__STATE="off").stdout
+    assert [line for line in told.splitlines() if "there is no" in line] == [
+        "BFF_OVERRIDES__CONTEXTS__SHOOP__STATE:1:1: warning: overrides.contexts: there is no shoop — did you mean 'shop'?",
+        "bff.yaml:1:19: warning: allow: there is no shpo — did you mean 'shop'?",
+        "bff.yaml:4:15: warning: overrides.fragments: there is no shop/line — did you mean 'shop/lines'?",
+        "bff.yaml:5:11: warning: overrides.pages: there is no shop/crt — did you mean 'shop/cart'?",
+        "bff.yaml:1:29: note: allow: there is no later — it holds once there is; else take it out",
+        "bff.yaml:6:47: note: overrides.trust: there is no elsewhere — it holds once there is; else take it out",
+    ]
+
+
+def test_a_shell_without_a_charset_is_no_failure(tmp_path: Path) -> None:
+    folder = shop(tmp_path / "fragments")
+    file = folder / "pages/cart.html"
+    write(file, file.read_text().replace("<meta charset=utf-8>", ""))
+    result = bff("check")
+    assert (result.exit_code, "note: the page has no <meta charset>" in result.stdout) == (0, True)
+
+
 def test_simulate_shows_the_page_and_why_without_asking_anybody(tmp_path: Path) -> None:
     shop(tmp_path / "fragments", slot("shop/lines", "primary"))
     result = bff("simulate", "/cart")

@@ -53,6 +53,12 @@ def _host(text: str) -> str:
     return text.lower()
 
 
+def _some(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    if not hosts:
+        raise ValueError("without a host every request is 421; name the hosts, or leave it out for any")
+    return hosts
+
+
 def _block(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text, strict=False))
@@ -252,7 +258,9 @@ class Settings(Section):
     )
     watch: Annotated[Boolean, Field(description="Reload registrations and this file when they change.")] = True
     hosts: Annotated[
-        tuple[Host, ...], Field(description="Accepted Host values, ports ignored; anything else is 421.")
+        tuple[Host, ...],
+        AfterValidator(_some),
+        Field(description="Accepted Host values, ports ignored; anything else is 421."),
     ] = ("*",)
     trusted_proxies: Annotated[
         tuple[Block, ...], Field(description="Addresses or CIDR blocks whose X-Forwarded-* and identity headers are believed.")

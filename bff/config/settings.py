@@ -20,7 +20,7 @@ from bff.config.yaml import Loc
 from bff.errors import Finding, UnusableInput
 from bff.rules.policy import CLAMPED_KINDS, KEYS, clamped, show
 
-__all__ = ["DEFAULT", "Settings", "read_settings"]
+__all__ = ["DEFAULT", "Settings", "read_settings", "written"]
 
 DEFAULT: Final = Path("bff.yaml")
 BUSES: Final = "bff.events"  # the group of entry points that read event buses, named by their URLs' schemes
@@ -45,6 +45,11 @@ def read_settings(path: Path | None, *, env: Mapping[str, str]) -> tuple[Setting
     if settings is None or any(f.severity == "error" for f in found):
         raise UnusableInput(sorted(found))
     return _placed(settings, file.parent), sorted(found)
+
+
+def written(path: Path | None, *, env: Mapping[str, str]) -> Environment:
+    """Where the settings that were read so are written."""
+    return overlay(Settings, None if path is None else yaml.read(path)[0], env)
 
 
 def _check(settings: Settings, places: Environment, folder: Path) -> list[Finding]:

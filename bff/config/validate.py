@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from types import NoneType
 from typing import Any, Final, Literal, Protocol, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, WithJsonSchema
 
 from bff.config.fields import Section, Wrong
 from bff.config.yaml import Loc, Tree
 from bff.errors import Finding
 from bff.rules.policy import KEYS, SECTIONS, suggestion
+from bff.units import show_duration, show_size
 
 S = TypeVar("S", bound=Section)
 
@@ -67,10 +68,16 @@ def finding(
     key: bool = False,
     severity: Literal["error", "warning", "note"] = "error",
 ) -> Finding:
-    """A finding at `loc`; the remedy is what follows `; ` in the message."""
+    """A finding at `loc`; its remedy as `parted` has it."""
     file, line, column = places.place(loc, key=key)
-    text, _, remedy = message.partition("; ")
+    text, remedy = parted(message)
     return Finding(file=file, line=line, column=column, code=code, message=text, remedy=remedy, severity=severity)
+
+
+def parted(message: str) -> tuple[str, str]:
+    """What is wrong, and the remedy: what follows the last `; `, as what is quoted before may hold one."""
+    text, told, remedy = message.rpartition("; ")
+    return (text, remedy) if told else (message, "")
 
 
 def _finding(model: type[BaseModel], details: Mapping[str, Any], places: Places) -> Iterator[Finding]:
@@ -98,12 +105,27 @@ def _finding(model: type[BaseModel], details: Mapping[str, Any], places: Places)
             yield finding(places, loc, "bad-value", f"{label}{details['input']!r} is not one of {wanted}; {near}")
         case _ if kind in _LIMITS:
             words, limit = _LIMITS[kind]
-            yield finding(places, loc, "bad-value", f"{label}must be {words} {details['ctx'][limit]:g}; change it")
+            bound = _shown(model, loc, details["ctx"][limit])
+            yield finding(places, loc, "bad-value", f"{label}must be {words} {bound}; change it")
         case _ if kind in _WANTED:
             remedy = _misplaced(model, loc, details["input"]) or _remedy(kind, details["input"])
             yield finding(places, loc, "wrong-type", f"{label}{_WANTED[kind]}; {remedy}")
         case _:
             yield finding(places, loc, kind.replace("_", "-"), f"{label}{details['msg']}")
+
+
+def _shown(model: type[BaseModel], loc: Loc, bound: float) -> str:
+    """A bound of the value at `loc` as people write it, with its unit."""
+    section, name = _section(model, loc[:-1]), loc[-1]
+    fields = section.model_fields.items() if section is not None else ()
+    told = [each for key, info in fields if (info.alias or key) == name for each in info.metadata]
+    schemas = [each.json_schema for each in told if isinstance(each, WithJsonSchema)]
+    match next((schema["x-unit"] for schema in schemas if schema is not None and "x-unit" in schema), ""):
+        case "size":
+            return show_size(int(bound))
+        case "duration":
+            return show_duration(bound)
+    return f"{bound:g}"
 
 
 def _remedy(kind: str, given: object) -> str:

@@ -60,7 +60,13 @@ class Report:
         return line, len(self._text[self._starts[line - 1] : offset].decode(errors="replace")) + 1
 
     def add(
-        self, offset: int, code: str, message: str, remedy: str, *, severity: Literal["error", "warning"] = "error"
+        self,
+        offset: int,
+        code: str,
+        message: str,
+        remedy: str,
+        *,
+        severity: Literal["error", "warning", "note"] = "error",
     ) -> None:
         line, column = self.place(offset)
         self.findings.append(
@@ -341,9 +347,8 @@ class _Compiler:
             tags = ", ".join("<!doctype html>" if name == "doctype" else f"<{name}>" for name in missing)
             self.report.add(0, "incomplete-page", f"the page has no {tags}", _LAYOUT)
         if "charset" not in self.seen:
-            self.report.warn(
-                0, "no-charset", "the page has no <meta charset>", "write <meta charset=utf-8> first in <head>"
-            )
+            message, remedy = "the page has no <meta charset>", "a copy saved as a file wants it, first in <head>"
+            self.report.add(0, "no-charset", message, remedy, severity="note")  # the Content-Type says it, too
         self._hole("body", len(self.text), len(self.text))
         self.out.append(self.text[self.last :])
 

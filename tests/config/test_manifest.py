@@ -213,7 +213,7 @@ CASES = [  # what is added to BASE; where, code and a piece of the text
     ("pages: {p: {path: /, template: pages/none.html}}", (3, 32, "missing-file", "does not exist")),
     ("pages: {p: {path: /, template: pages/error.html, error: x.html}}", (3, 57, "missing-file", "does not exist")),
     ("pages: {p: {path: /, template: pages/error.html, deadline: 5}}", (3, 60, "bad-value", "write a number and a unit")),
-    ("pages: {p: {path: /, template: pages/error.html, deadline: 50ms}}", (3, 60, "bad-value", "must be at least 0.1")),
+    ("pages: {p: {path: /, template: pages/error.html, deadline: 50ms}}", (3, 60, "bad-value", "must be at least 100ms")),
     ("pages: {p: {path: /, template: pages/error.html, deadline: {a: b}}}", (3, 60, "wrong-type", "must be one value")),
     ("pages: {p: {path: '/{a}', template: pages/error.html, query: {a: {}}}}", (3, 63, "params-mismatch", "in the path too")),
     ("pages: {p: {path: /, template: pages/error.html, query: {a: {from: principal}}}}", (3, 68, "bad-value", "from its visitors")),

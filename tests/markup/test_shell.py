@@ -180,7 +180,7 @@ def test_a_page_is_a_whole_document(name: str) -> None:
 
 def test_charset_and_title_are_missed() -> None:
     html = "<!doctype html><html><head></head><body></body></html>"
-    assert [(f.severity, f.code) for f in findings(html)] == [("warning", "no-charset"), ("warning", "no-title")]
+    assert [(f.severity, f.code) for f in findings(html)] == [("note", "no-charset"), ("warning", "no-title")]
     shell, _ = compile_shell(html, file="p.html", context="c", owner="o")
     assert shell is not None
     assert shell.parts[1:4] == (Hole("title"), Hole("canonical"), Hole("head"))
