@@ -19,11 +19,11 @@ from bff.rules.limits.distinct import Distinct
 from bff.rules.stored import Refused, Stored
 from bff.store.answers import Answers, Kept, answers, others
 from bff.store.memory import MemoryStore
+from bff.store.tier import ROUNDING
 
 TOLD: Final = (1000, 600.0)
 """URIs that changed and that other processes are told of: so many in so many seconds. Clients make them up, and the log that
 all processes share forgets everybody's purges, and with them all that was kept before, once it is full."""
-ROUNDING: Final = 0.01  # seconds by which the wall's clock and ours may differ from one look to the next
 
 
 class Keeping:

@@ -103,13 +103,12 @@ class Refresher:
         call = self._planner().call(fragment, fragment.policy, found.given, primary=found.primary)
         if call is None or call.key + found.variant.key != entry.key:  # registered otherwise by now
             return False
-        return self._resolver.refresh(
-            entry, call, found.variant, partial(self._over, entry, fragment.policy.cache.pull)
-        )
+        over = partial(self._over, entry, entry.born, fragment.policy.cache.pull)
+        return self._resolver.refresh(entry, call, found.variant, over)
 
-    def _over(self, entry: Entry, pace: float | None) -> None:
+    def _over(self, entry: Entry, born: float, pace: float | None) -> None:
         self._running -= 1
         self._queued.discard(entry.key)
-        if pace is not None and self._store.get(entry.key) is entry and entry.failures:  # it failed: its pace goes on
-            self._again(entry, pace)
+        if pace is not None and self._store.get(entry.key) is entry and entry.born == born:
+            self._again(entry, pace)  # nothing came: it failed, or another process is fetching it
         self._next()

@@ -21,6 +21,7 @@ from bff.rules import serve
 from bff.rules.tasks import Task
 from bff.store.entry import Entry
 from bff.store.memory import MemoryStore
+from bff.store.tier import ROUNDING
 
 
 class Home(Protocol):
@@ -131,12 +132,13 @@ class Searching:
     def _met(self, flight: Flight, found: Entry | None) -> bool:
         """Take over what the second tier has, if it is news; whether that is all that was wanted."""
         call, now = flight.call, self._home.now()
-        if found is None or (flight.entry is not None and found.born <= flight.entry.born):
+        if found is None or (flight.entry is not None and found.born <= flight.entry.born + ROUNDING):
             return False
         marked = found.stale_at  # by a purge that the tier has seen, which memory need not have
         if not self._store.put(found, flight.began):
             return False
         found.stale_at = min(found.stale_at, marked)
+        self._landing.kept(found, call.policy)
         use = serve.use(found, call.fragment.version, call.policy.cache, now)
         found.used = now if flight.waits or flight.entry is None else flight.entry.used
         flight.entry, flight.reserve = found, (found if use in SHOWABLE else None)

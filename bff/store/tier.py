@@ -7,10 +7,13 @@ nothing, and counts that.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bff.model import Headers, Purge
 from bff.store.record import Record
+
+ROUNDING: Final = 0.01
+"""Seconds by which the wall's clock and ours may differ from one look to the next: what is younger by less is the same copy."""
 
 Heard = Callable[[Purge, float], None]
 """A purge that another process made, and when it did: WALL seconds of the tier's own clock."""

@@ -1,5 +1,7 @@
 """Entries fetched ahead of whoever would have to wait for them."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from bff.model import Forward, Outcome, Purge, Reason
 from bff.page.refresh import AT_ONCE, PASSED, Refresher
 from tests.asker import KEEP, Asker
-from tests.build import World, fragment, int_param, planner
+from tests.build import Shelf, World, fragment, int_param, planner
 from tests.store.entries import entry
 
 
@@ -221,3 +223,65 @@ def test_a_copy_that_was_purged_while_it_was_asked_for_is_not_shown() -> None:
     asker.world.store.purge(Purge(kind="all"), asker.world.loop.time())
     asker.world.upstreams.to("/card").fail()
     assert asker.last == (Outcome.OMITTED, Reason.CONNECT)
+
+
+async def _two_processes(shelf: Shelf) -> tuple[Asker, Asker]:
+    """Both pull the same, share a tier, and have what the first one has fetched."""
+    made = fragment(layer=KEEP | {"cache.fresh": "1h", "cache.pull": "30s"})
+    first = World(fragments={made.name: made}, tier=shelf)
+    second = World(fragments={made.name: made}, tier=shelf, loop=first.loop)
+    askers = Asker(made, first), Asker(made, second)
+    for asker in askers:
+        _refreshing(asker.world)
+        asker.ask()
+        await _settled()
+        for flown in asker.world.upstreams.open:
+            flown.reply(b"<p>one</p>")
+        await _settled()
+    assert askers[1].last == (Outcome.FRESH, Reason.HIT), "it came from the tier"
+    return askers
+
+
+def _refreshing(world: World) -> None:
+    Refresher(world.resolver, world.store, world.loop.call_later, lambda: world.planner, chance=lambda: 0.5)
+
+
+async def _settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+async def test_what_came_from_the_second_tier_is_pulled_too() -> None:
+    one, two = await _two_processes(Shelf())
+    one.world.store.purge(Purge(kind="all"), one.world.loop.time())  # as if the first process had ended
+    two.world.loop.advance(31)
+    await _settled()
+    assert len(two.world.upstreams.open) == 1
+
+
+@pytest.mark.anyio
+async def test_what_another_process_pulls_is_taken_over_and_the_pace_goes_on() -> None:
+    one, two = await _two_processes(Shelf())
+    shown = []
+    for pull in range(1, 5):
+        one.world.loop.advance(31)
+        await _settled()
+        (flown,) = [*one.world.upstreams.open, *two.world.upstreams.open]
+        flown.reply(f"<p>{pull}</p>".encode())
+        await _settled()
+        two.ask()
+        shown.append(two.html)
+    assert len(one.world.upstreams.flown) + len(two.world.upstreams.flown) == 5, "one pulls for both"
+    assert shown[-1] in (b"<p>3</p>", b"<p>4</p>"), "no copy is two paces behind"
+
+
+@pytest.mark.anyio
+async def test_the_tier_s_own_copy_is_no_news_whatever_the_clocks_round() -> None:
+    shelf = Shelf()
+    one, _ = await _two_processes(shelf)
+    ((key, record),) = shelf.records.items()
+    shelf.records[key] = replace(record, born=record.born + 1e-6)
+    one.world.loop.advance(31)
+    await _settled()
+    assert len(one.world.upstreams.open) == 1
