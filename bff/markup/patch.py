@@ -81,7 +81,7 @@ def wrapper(slot: Slot, number: str) -> Wrapper:
         loading=start + b'loading" aria-busy="true"' + end,
         fresh=start + b'fresh"' + end,
         load=load,
-        again=bool(slot.refresh or slot.live),
+        again=bool(slot.refresh or slot.live or ' id="' in slot.attributes),  # a page's script finds it by its id
         link=slot.load == "click" and not any(isinstance(each, bytes) and _ACTIVE(each) for each in slot.placeholder),
     )
 

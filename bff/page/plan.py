@@ -373,8 +373,7 @@ def _head(slots: tuple[SlotPlan, ...]) -> list[Part]:
 
 def _late(plan: SlotPlan) -> bool:
     """Whether anything of a slot may reach the browser after its place."""
-    slot = plan.slot
-    return slot.wrap and (not plan.core or bool(slot.refresh or slot.live or slot.more))
+    return plan.slot.wrap and (not plan.core or plan.wrapper.again or bool(plan.slot.more))
 
 
 def _joined(parts: list[Part]) -> tuple[Part, ...]:

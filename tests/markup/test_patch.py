@@ -1,3 +1,5 @@
+import pytest
+
 from bff.markup.patch import bare, mark, patch, reserve_rule, unfilled, wrapper
 from bff.model import NONCE, Markup
 from tests.build import slot
@@ -52,6 +54,20 @@ def test_bare_markup_has_no_nonce() -> None:
         flat=None,
     )
     assert bare(markup) == [b'<b>"</b><script', b">1</script><style", b"></style>", inner, b"!"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "again"),
+    [
+        ("", False),
+        (' class="a"', False),
+        (' data-id="a"', False),
+        (' title=" id=&quot;"', False),
+        (' class="a" id="p"', True),
+    ],
+)
+def test_a_slot_with_an_id_may_be_asked_for_again(attributes: str, again: bool) -> None:
+    assert wrapper(slot(1, "shop/price", attributes=attributes), "s1").again is again
 
 
 def test_what_may_be_asked_for_again_says_where_in_all_its_states() -> None:

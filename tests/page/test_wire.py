@@ -203,6 +203,19 @@ def test_a_slot_that_is_asked_for_again_says_where_unless_it_is_not_for_this_rea
     assert b'data-slot="s2" state="omitted" hidden live></bff-fragment>' in out
 
 
+def test_a_slot_with_an_id_says_where_for_the_pages_own_scripts() -> None:
+    mine = slot(1, "shop/a", kind="core", attributes=' id="a"')
+    world = World(page(document(mine, slot(2, "shop/b", kind="core"))), fragments=ALL)
+    _, writer = begun(world)
+    out = writer.advance()
+    assert b"/_bff/static/bff.js" in out, "and brings what has load()"
+    world.upstreams.to("/a").reply(b"A")
+    world.upstreams.to("/b").reply(b"B")
+    out += writer.advance()
+    assert b'data-slot="s1" state="fresh" src="/_bff/fragments/shop/a" id="a">A</bff-fragment>' in out
+    assert b'data-slot="s2" state="fresh">B</bff-fragment>' in out
+
+
 def test_a_list_that_goes_on_brings_the_module_even_where_nothing_else_is_late() -> None:
     world = World(page(document(slot(1, "shop/a", kind="core", more="click"))), fragments=ALL)
     _, writer = begun(world)
