@@ -5,7 +5,8 @@ opaque. What it promises after every call:
 
 - exchanges under way never exceed what admitted them: `limit` at work and, for those who may wait, `limit` waiting;
 - connections in use and idle together never exceed `connections` (after `spare` was closed);
-- nobody waits who could start; those that wait start in the order they came, as their own limits permit.
+- nobody waits who could start; those that wait start in the order they came, as their own limits permit. A limit is the one
+  that an exchange came with: where it adapts and has risen since, one that comes later may start first (docs/decisions/0029).
 """
 
 from __future__ import annotations

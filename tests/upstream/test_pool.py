@@ -82,6 +82,16 @@ def test_whose_own_limit_is_lower_lets_others_pass() -> None:
     assert p.release(5, 0.0) == ("low", 5)
 
 
+def test_who_waits_keeps_its_limit_and_goes_on_waiting_in_order() -> None:
+    p = pool()
+    p.active = 2
+    assert p.admit("first", 2, 0.0, KEEP, optional=False) is WAIT
+    assert p.admit("second", 2, 0.0, KEEP, optional=False) is WAIT
+    assert p.admit("when it has risen", 3, 0.0, KEEP, optional=False) is OPEN
+    assert p.release(1, 0.0) is None, "back at the limit of those that wait"
+    assert [p.release(1, 0.0) for _ in range(2)] == [("first", 1), ("second", 1)]
+
+
 def test_an_idle_connection_over_the_cap_is_spared_oldest_first() -> None:
     p = pool(connections=2)
     p.active = 2
