@@ -13,11 +13,12 @@ from bff import explain
 from bff.config.options import Settings
 from bff.config.validate import Places
 from bff.config.yaml import Loc
-from bff.errors import Finding
+from bff.errors import Finding, TemplateFailed
 from bff.link import Place
-from bff.model import Context, Page, Upstream
+from bff.model import Context, Fragment, Meta, Page, Upstream
+from bff.page.call import typed
 from bff.registry import World
-from bff.rules import policy
+from bff.rules import ijson, keys, policy
 from bff.units import show_duration
 
 LONG: Final = 2.0  # seconds; the contract's default deadline, beyond which readers leave
@@ -34,6 +35,8 @@ def rules(world: World, ceilings: Mapping[str, object]) -> Iterator[Finding]:
         yield from _task(world, linked)
     for page in world.pages.values():
         yield from _deadline(world, page)
+    for fragment in world.fragments.values():
+        yield from _stand_in(world, fragment)
     yield from _upstreams(world)
 
 
@@ -171,6 +174,30 @@ def _deadline(world: World, page: Page) -> Iterator[Finding]:
         )
 
 
+def _stand_in(world: World, fragment: Fragment) -> Iterator[Finding]:
+    """A fallback of JSON is shown by the fragment's template, when nothing else is left: an empty slot, where that fails."""
+    if fragment.template is None or fragment.fallback_json is None or fragment.fallback_html is not None:
+        return
+    given = {
+        name: [each.example or "somebody"] for name, each in fragment.params.items() if each.example or each.principal
+    }
+    values = keys.values(fragment.params, given)
+    if values is None:  # a parameter without an example, which `verify` tells
+        return
+    try:
+        data, _ = ijson.read(fragment.fallback_json)
+        fragment.template(data, typed(fragment.params, values), Meta(date="", as_of=""), LONG)
+    except (ValueError, TemplateFailed) as error:
+        yield _finding(
+            fragment,
+            world.places[f"embeds:{fragment.name}"],
+            code="fallback-fails",
+            message=f"the template of {fragment.name} cannot show its own fallback: {error}",
+            remedy="give the JSON what the template reads, or add a fallback that ends in .html",
+            severity="warning",
+        )
+
+
 def _upstreams(world: World) -> Iterator[Finding]:
     """A service is one context's: two that share one hide who owns it."""
     first: dict[Upstream, Context] = {}
@@ -190,7 +217,13 @@ def _upstreams(world: World) -> Iterator[Finding]:
 
 
 def _finding(
-    of: Page | Context, place: Place, *, code: str, message: str, remedy: str, severity: Literal["warning", "note"]
+    of: Page | Fragment | Context,
+    place: Place,
+    *,
+    code: str,
+    message: str,
+    remedy: str,
+    severity: Literal["warning", "note"],
 ) -> Finding:
     return Finding(
         file=place.file,
@@ -199,7 +232,7 @@ def _finding(
         code=code,
         message=message,
         remedy=remedy,
-        context=of.context if isinstance(of, Page) else of.name,
+        context=of.name if isinstance(of, Context) else of.context,
         owner=of.owner,
         severity=severity,
     )

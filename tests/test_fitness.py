@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from bff.errors import Finding
+from bff.errors import Finding, TemplateFailed
 from bff.fitness import rules
+from bff.model import Meta
 from bff.registry import World
-from tests.worlds import DEFAULTS, UPSTREAM, built, fragment, page, slot, world
+from tests.worlds import DEFAULTS, UPSTREAM, built, fragment, page, param, slot, world
 
 
 def found(made: World) -> list[Finding]:
@@ -54,6 +56,43 @@ def test_no_form_stands_in_a_form(in_form: bool, form: bool) -> None:
         built("shop", fragment("shop/offers", form=form), page("shop/cart", slot("shop/offers", in_form=in_form)))
     )
     assert [(each.code, each.severity) for each in found(made)] == [("form-in-form", "warning")] * (in_form and form)
+
+
+def shown(data: Any, params: Mapping[str, Any], meta: Meta, within: float) -> str:
+    if "title" not in data:
+        raise TemplateFailed("card.html:1: data has no 'title'")
+    return f"<p>{data['title']}, {params}</p>"
+
+
+@pytest.mark.parametrize(
+    ("given", "codes"),
+    [
+        ({"fallback_json": b"{}"}, ["fallback-fails"]),
+        (
+            {"fallback_json": b"{}", "params": {"n": param("n", example="1"), "who": param("who", principal=True)}},
+            ["fallback-fails"],
+        ),
+        ({"fallback_json": b'{"title": "t"}'}, []),
+        ({"fallback_json": b"{}", "params": {"n": param("n")}}, []),
+        ({"fallback_json": b"{}", "fallback_html": b"<p>"}, []),
+        ({"fallback_json": b"{}", "template": None}, []),
+        ({}, []),
+    ],
+)
+def test_a_template_can_show_its_own_fallback(given: dict[str, Any], codes: list[str]) -> None:
+    made = fragment("shop/card", **({"source": "json", "template": shown} | given))
+    findings = found(world(built("shop", made)))
+    assert [each.code for each in findings] == codes
+    for each in findings:
+        assert (
+            each.message == "the template of shop/card cannot show its own fallback: card.html:1: data has no 'title'"
+        )
+        assert (each.file, each.owner, each.context, each.severity) == (
+            "embedss/shop/card",
+            "team-shop",
+            "shop",
+            "warning",
+        )
 
 
 def test_dangling_slots_are_somebody_elses_finding() -> None:
