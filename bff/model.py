@@ -498,7 +498,7 @@ class Result:
     status: int | None = None  # the upstream's, where it answered
     age: float | None = None  # seconds, where it came from the store
     as_of: float | None = None  # wall: the source's own timestamp
-    date: float | None = None  # wall: when the source answered
+    spoke: float | None = None  # wall: what stands in for that: Last-Modified, else when the source answered
     seconds: float = 0.0  # from asking to ending
     timing: Timing | None = None  # of the upstream exchange, where this slot's wait had one
     detail: str = ""  # for people: overlay, log, waterfall

@@ -58,7 +58,7 @@ def _one_line(data: bytes) -> bytes:
 
 
 def _spoke(result: Result) -> str | None:
-    wall = result.as_of or result.date
+    wall = result.as_of or result.spoke
     return rfc3339(wall) if wall is not None else None
 
 

@@ -18,6 +18,7 @@ from bff.page import results
 from bff.page.call import Call
 from bff.rules import serve
 from bff.rules.caching import Fields, fields, terms
+from bff.rules.dates import written
 from bff.store.background import Background
 from bff.store.entry import Entry
 from bff.store.record import Record
@@ -104,13 +105,16 @@ class Replica(Background):
         )
 
     def keep(self, call: Call, entry: Entry, headers: Headers, body: bytes, began: float) -> None:
-        """Write an answer that was just kept in memory."""
+        """Write an answer that was just kept in memory; dated, if it was not (RFC 9110 §6.6.1): a template may say when it came."""
+        kept = [(name, value) for name, value in headers if name not in _NOT_KEPT]
+        if all(name != b"date" for name, _ in kept):
+            kept.append((b"date", written(int(self._wall()))))
         record = Record(
             key=entry.key,
             fragment=entry.fragment,
             version=entry.version,
             status=entry.status,
-            headers=tuple((name, value) for name, value in headers if name not in _NOT_KEPT),
+            headers=tuple(kept),
             body=body,
             born=self._born(entry),
             tags=entry.tags,

@@ -36,7 +36,7 @@ class Terms:
     must_revalidate: bool  # no stale copy, whatever the policy says
     etag: str
     last_modified: str
-    date: float  # wall
+    spoke: float  # wall: since when it has been so, as far as its head says: Last-Modified, else Date
 
 
 def fields(lines: Lines) -> Fields:
@@ -109,6 +109,7 @@ def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], ob
     stated = aimed or read(said, shared)
     given = lenient(found[b"date"]) if b"date" in found else None
     date = wall_now if given is None else given
+    modified = lenient(found[b"last-modified"]) if b"last-modified" in found else None
     life = stated.lifetime
     if life is None and aimed is None and b"expires" in found:
         life = until(found[b"expires"], date, wall_now)
@@ -123,5 +124,5 @@ def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], ob
         must_revalidate=obey and stated.must_revalidate,
         etag=text(found, b"etag") if b"etag" in found else "",
         last_modified=text(found, b"last-modified") if b"last-modified" in found else "",
-        date=date,
+        spoke=date if modified is None else modified,
     )

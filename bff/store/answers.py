@@ -21,7 +21,7 @@ from bff.store.entry import OVERHEAD, OVERHEAD_OF_TAG, Entry
 _PER_LINE: Final = 160  # bytes of bookkeeping of a header line, as measured
 _NO_TERMS: Final = Terms(
     storable=True, lifetime=None, age=0.0, stale_while_revalidate=None, stale_if_error=None,
-    must_revalidate=False, etag="", last_modified="", date=0.0,
+    must_revalidate=False, etag="", last_modified="", spoke=0.0,
 )  # fmt: skip
 """Fragments' terms; an answer has its own."""
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bff.model import Fragment, Outcome, Purge, Reason
+from bff.model import Fragment, Meta, Outcome, Purge, Reason
 from bff.page.flight import Wait
 from bff.page.replica import reading
 from bff.rules.caching import Fields
 from bff.store.record import Record
-from bff.upstream.sources.content import Content, Read, Unreadable
+from bff.upstream.sources.content import Content, Read, Unreadable, rfc3339
 from tests.asker import KEEP, Asker
 from tests.build import Shelf, World, fragment, policy
 from tests.fakes import until
@@ -204,7 +204,7 @@ async def test_cookies_and_hop_by_hop_fields_are_never_written() -> None:
     machines = Machines(fragment(layer=KEEP))
     await machines.fetched(machines.one, connection="keep-alive", age="0", etag='"a"')
     (record,) = machines.shelf.records.values()
-    assert {name for name, _ in record.headers} == {b"content-type", b"etag"}
+    assert {name for name, _ in record.headers} == {b"content-type", b"etag", b"date"}
 
 
 async def test_private_answers_stay_with_their_principal() -> None:
@@ -308,3 +308,19 @@ async def test_what_was_kept_while_the_lease_changed_hands_is_not_fetched_again(
     assert machines.two.last == FRESH_HIT
     assert machines.two.world.upstreams.flown == []
     assert shelf.leases == set(), "and it is given back"
+
+
+async def test_a_template_says_after_a_restart_what_it_said_before_of_when_its_source_answered() -> None:
+    """The context states no Date: what was recorded when it answered counts, not when the copy is read again."""
+
+    def template(_data: Any, _params: Mapping[str, Any], meta: Meta, _within: float) -> str:
+        return meta.date
+
+    machines = Machines(fragment(layer=KEEP, source="json", template=template))
+    wall = machines.one.world.replica._wall()  # type: ignore[union-attr] # there is one
+    await machines.fetched(machines.one, b"{}", kind=b"application/json")
+    machines.one.world.loop.advance(7)
+    machines.two.ask()
+    await machines.settled()
+    assert machines.two.last == FRESH_HIT
+    assert machines.two.html == rfc3339(wall).encode()

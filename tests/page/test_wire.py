@@ -489,3 +489,23 @@ def test_a_sandboxed_fragment_is_a_frame() -> None:
 )
 def test_nothing_but_a_language_tag_stands_in_lang(locale: str, tag: bytes) -> None:
     assert language(locale) == tag
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({}, "2025-06-15T15:06:40Z"),
+        ({"date": "Mon, 24 Nov 2025 10:00:00 GMT"}, "2025-11-24T10:00:00Z"),
+        (
+            {"date": "Mon, 24 Nov 2025 10:00:00 GMT", "last_modified": "Sun, 23 Nov 2025 10:00:00 GMT"},
+            "2025-11-23T10:00:00Z",
+        ),
+    ],
+)
+def test_apps_are_told_since_when_it_has_been_so(headers: dict[str, Any], said: str) -> None:
+    world = World(page(document(slot(1, "shop/a"))), fragments=ALL)
+    composition = world.compose()
+    composition.begin()
+    world.upstreams.to("/a").reply(b"A", **headers)
+    (told,) = json.loads(JsonWriter(composition, world.loop.time).advance())["slots"].values()
+    assert told["as_of"] == said

@@ -20,7 +20,7 @@ TERMS = Terms(
     must_revalidate=False,
     etag="",
     last_modified="",
-    date=0.0,
+    spoke=0.0,
 )
 CACHE = policy(cache__stale_while_revalidate="5s", cache__stale_if_error="20s", cache__max_stale="60s").cache
 
