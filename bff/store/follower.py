@@ -56,6 +56,7 @@ class Follower:
         self._say = tell
         self._told = False
         self._reasons: set[str] = set()  # told since it was reached
+        self._underway: set[str] = set()  # what `purge` is writing
         self._task: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         self.reached = False
@@ -74,7 +75,7 @@ class Follower:
             await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST):
-                await self._settle()
+                await self._write([*self._ledger.owed])
 
     async def _run(self) -> None:
         while True:
@@ -112,8 +113,8 @@ class Follower:
             more = len(rows) == ROWS
 
     async def _settle(self) -> None:
-        """Write what could not be written before."""
-        await self._write([*self._ledger.owed])
+        """Write what could not be written before: once, for a second time would void what was fetched in between."""
+        await self._write([text for text in self._ledger.owed if text not in self._underway])
 
     async def purge(self, *purges: Purge) -> bool:
         """Write purges now, or as soon as that is possible; whether they are written."""
@@ -121,7 +122,11 @@ class Follower:
         if not self.reached:
             self._failed("away")
             return False
-        return await self._write(texts)
+        self._underway.update(texts)
+        try:
+            return await self._write(texts)
+        finally:
+            self._underway.difference_update(texts)
 
     async def _write(self, texts: list[str]) -> bool:
         """Write so much while the log can be reached; whether that is all of it."""
