@@ -99,14 +99,24 @@ class Connection(Turns, HttpToolsProtocol):
             self.rest()
 
     def _parse(self, data: bytes) -> None:
-        """Feed the parser; what the callbacks raise comes out of it as the context of its own error."""
-        renamed = None
+        """Feed the parser, and another one where it stops: in a loop, as one read may have a thousand such requests."""
+        left: bytes | None = data
+        while left is not None:
+            left = self._feed(left)
+        if self.received > self.limits.header_bytes:
+            raise Refused(431, "The request's trailers are too large.")
+
+    def _feed(self, data: bytes) -> bytes | None:
+        """Feed the parser; what the callbacks raise comes out of it as the context of its own error.
+
+        Gives what is still to be fed. Nothing is fed while an error is being handled: that would be the next one's context.
+        """
         try:
             if self.received > self.limits.header_bytes and self.reading is None:
                 data = self._bounded(data)
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._resume(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             context = error.__context__
             if isinstance(context, Refused | Stop):
@@ -116,10 +126,11 @@ class Connection(Turns, HttpToolsProtocol):
             renamed = self._renamed(data) if "method" in str(error) else None
             if renamed is None:
                 raise Refused(400, f"The request is malformed: {error}.") from None
-        if renamed is not None:
-            self._parse(renamed)
-        if self.received > self.limits.header_bytes:
-            raise Refused(431, "The request's trailers are too large.")
+            return renamed
+        else:
+            return None
+        self._resume()
+        return rest or None
 
     def _bounded(self, data: bytes) -> bytes:
         """Feed as much as a head may have; the rest is only read if that completed it."""
@@ -142,7 +153,7 @@ class Connection(Turns, HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         return b"POST" + data[match.end(1) :]
 
-    def _resume(self, rest: bytes) -> None:
+    def _resume(self) -> None:
         """An upgrade was asked for and is ignored (RFC 9110 §7.8): a fresh parser reads the body that llhttp skips."""
         self.parser = httptools.HttpRequestParser(self)
         cycle = self.reading
@@ -152,8 +163,6 @@ class Connection(Turns, HttpToolsProtocol):
             frame = b"transfer-encoding: chunked" if length is None else b"content-length: " + length
             self.parser.feed_data(b"POST / HTTP/1.1\r\n" + frame + b"\r\n\r\n")
             self._skip = False
-        if rest:
-            self._parse(rest)
 
     # --- the parser ---------------------------------------------------------------------------------------------------
 

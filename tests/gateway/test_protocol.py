@@ -194,6 +194,32 @@ async def test_an_upgrade_with_a_body_is_ignored(server: Running, framing: bytes
     assert (await client.answer()).body == b"GET|/||a|"
 
 
+UPGRADE = b"Upgrade: websocket\r\nConnection: upgrade"
+
+
+async def test_an_upgrade_is_answered_before_what_comes_behind_it_is_refused(server: Running) -> None:
+    client = await server.connect()
+    await client.send(get(UPGRADE + b"\r\n") + b"\x81\x05hello")
+    assert (await client.answer()).body == b"GET|/||a|"
+    assert (await client.answer()).status == 400
+    assert await client.rest() == b""
+
+
+async def test_an_upgrade_on_a_connection_that_ends_is_answered_and_nothing_behind_it(server: Running) -> None:
+    client = await server.connect()
+    await client.send(get(UPGRADE + b", close\r\n") + OK)
+    assert (await client.answer()).body == b"GET|/||a|"
+    assert await client.rest() == b""
+
+
+async def test_upgrades_by_the_thousand_in_one_read_are_answered_each(server: Running) -> None:
+    client = await server.connect()
+    await client.send(get(UPGRADE + b"\r\n") * 2000)
+    for _ in range(2000):
+        assert (await client.answer()).status == 200
+    assert (await client.ask()).status == 200
+
+
 async def test_an_upgrade_never_reaches_the_application() -> None:
     seen: list[bytes] = []
 
