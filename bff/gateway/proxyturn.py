@@ -80,6 +80,8 @@ class Turn:
         """What is kept, somebody else's answer, or one's own, in this order."""
         for turn in range(TRIES):
             kept, stored, decision = self._look()
+            if turn == 0 and self._without_asking(decision) and await self._keeping.recall(self._job):
+                kept, stored, decision = self._look()
             served = self._served(kept, stored, decision)
             if served is not None:
                 await self._whole(served)
@@ -106,13 +108,19 @@ class Turn:
         decision = reuse.reuse(stored, job.method, job.request, job.policy.cache, self._now(), others=others)
         return decision if job.shareable or decision.why != "uri-miss" else decision._replace(why="bypass")
 
+    def _without_asking(self, decision: Reuse) -> bool:
+        """Whether it is to be answered from the store or not at all, of which the second tier is a part."""
+        if decision.use is Use.UNAVAILABLE:
+            return True
+        return self._job.policy.state == "stored" and decision.use is not Use.HIT
+
     def _served(self, kept: Kept | None, stored: Stored | None, decision: Reuse) -> Answer | None:
         """The answer where nobody must be asked."""
         job = self._job
         only_stored = job.policy.state == "stored"
         if kept is not None and stored is not None:
             entry = self._keeping.entry(job)
-            if decision.use is Use.HIT or (only_stored and decision.age <= job.policy.cache.max_stale):
+            if decision.use is Use.HIT or (only_stored and self._showable(stored)):
                 if entry is not None and not only_stored and self._soon(kept, decision):
                     self._flights.refresh(job, entry, kept)
                 return self._kept(kept, decision)
@@ -122,6 +130,11 @@ class Turn:
         if decision.use is Use.UNAVAILABLE or only_stored:
             return self._unavailable(504 if decision.use is Use.UNAVAILABLE else 503)
         return None
+
+    def _showable(self, stored: Stored) -> bool:
+        """Whether a stale answer may be shown where nobody is asked: whatever the request's conditions are (RFC 9111 §4.2.4)."""
+        forbidden = stored.no_cache or stored.must_revalidate
+        return not forbidden and self._now() - stored.born <= self._job.policy.cache.max_stale
 
     def _soon(self, kept: Kept, decision: Reuse) -> bool:
         """Whether to renew it ahead of its end, so that not all who come then wait (XFetch)."""

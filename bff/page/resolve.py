@@ -9,11 +9,11 @@ Callbacks instead of tasks: six fragments a page make a task per fragment a fift
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from random import random
-from typing import Final
+from typing import Any, Final
 
 from bff.markup.check import Checker
 from bff.model import Ask, Clock, Failure, Fetch, Fragment, Purge, Reason, Reply, Result, Telemetry, Timing
@@ -95,6 +95,8 @@ class Resolver:
         kept = UNKEPT if entry is None else Kept(entry, serve.use(entry, call.fragment.version, policy.cache, now))
         use = kept.use
         if policy.state != "on":
+            if policy.state == "stored" and share and use is not serve.Use.FRESH and self._searching.beyond:
+                return self._look(Wait(self, call, visit, now, done), key, variant, kept, self._searching.recall)
             return self._without_asking(call, entry, use, now)
         if entry is not None and use is serve.Use.FRESH:
             self._telemetry.cache(call.fragment.name, "hit")
@@ -143,11 +145,22 @@ class Resolver:
             shown = self._tasks.shown(key, visit.principal, now) if variant.shareable else None
             return self._count(call, shown or otherwise)
         wait = Wait(self, call, visit, now, done)
-        wait.flight = flight = Flight(call, key, variant, UNKEPT, now)
+        return self._look(wait, key, variant, UNKEPT, partial(self._searching.remember, otherwise=otherwise))
+
+    def _look(
+        self,
+        wait: Wait,
+        key: str,
+        variant: keys.Variant,
+        kept: Kept,
+        look: Callable[[Flight], Coroutine[Any, Any, None]],
+    ) -> Wait:
+        """Let a wait look beyond this process, where nobody is to be asked."""
+        wait.flight = flight = Flight(wait.call, key, variant, kept, wait.began)
         flight.waits.append(wait)
         self._alone.add(flight)
-        wait.alarm = self._timer.at(now + call.policy.timeout.total, wait.expire)
-        flight.search = asyncio.get_running_loop().create_task(self._searching.remember(flight, otherwise))
+        wait.alarm = self._timer.at(flight.ends, wait.expire)
+        flight.search = asyncio.get_running_loop().create_task(look(flight))
         return wait
 
     def _shed(self, call: Call, entry: Entry | None, now: float, limit: str) -> Result:

@@ -31,6 +31,7 @@ class Home(Protocol):
     def ask(self, flight: Flight, visit: Visit, now: float) -> None: ...
     def gone(self, flight: Flight) -> None: ...
     def fresh(self, call: Call, entry: Entry, now: float) -> Result: ...
+    def fall(self, call: Call, reason: Reason, entry: Entry | None, began: float) -> Result: ...
     def end(self, wait: Wait, result: Result) -> None: ...
 
 
@@ -62,6 +63,20 @@ class Searching:
         if flight.share and self._replica is not None:
             return self._search(flight, visit, self._replica)
         return self._ask(flight, visit) if self._tell(flight) else None
+
+    @property
+    def beyond(self) -> bool:
+        """Whether there is a second tier."""
+        return self._replica is not None
+
+    async def recall(self, flight: Flight) -> None:
+        """Look in the second tier alone."""
+        if self._replica is not None:
+            self._met(flight, await self._replica.find(flight.call, flight.key))
+        self._over(flight)
+        for wait in flight.waits[:]:
+            wait.let_go()
+            self._home.end(wait, self._home.fall(wait.call, Reason.OFF, flight.reserve, wait.began))
 
     async def remember(self, flight: Flight, otherwise: Result) -> None:
         """Look for a task alone; `otherwise` is what the flight's waits end with where there is none."""

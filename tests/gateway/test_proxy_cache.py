@@ -540,6 +540,31 @@ async def test_only_what_is_kept_where_the_context_is_not_to_be_asked(tmp_path: 
     assert len(upstream.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("said_of_it", "age", "headers"),
+    [
+        ("no-cache", 0, {}),
+        ("max-age=1, must-revalidate", 9, {}),
+        ("s-maxage=1", 9, {}),
+        ("max-age=1", 90_000, {}),
+        ("max-age=1", 90_000, {"If-Match": '"1"'}),
+    ],
+)
+async def test_what_must_not_be_shown_unasked_is_not_shown_where_nobody_may_ask(
+    tmp_path: Path, said_of_it: str, age: int, headers: Mapping[str, str]
+) -> None:
+    upstream = Upstream([said(b"one", cache_control=said_of_it, etag='"1"')])
+    async with site(tmp_path, upstream) as shop:
+        await shop.ask()
+        await aged(shop, age)
+        registration = tmp_path / "fragments" / "shop" / "context.yaml"
+        registration.write_text(registration.read_text().replace("to:", "policy: {state: stored}, to:"))
+        shop.gateway.registry.load()
+        shop.running.proxy.register(shop.gateway.registry.world)
+        assert (await shop.ask(headers=headers)).status == 503
+    assert len(upstream.asked) == 1
+
+
 # --- forgetting -------------------------------------------------------------------------------------------------------
 
 

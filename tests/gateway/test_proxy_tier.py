@@ -175,3 +175,27 @@ async def test_private_answers_stay_private_in_the_store(tmp_path: Path) -> None
         assert (await other.ask(headers={"X-Forwarded-User": "bob"})).body == b"bob"
         assert (await other.ask(headers={"X-Forwarded-User": "ada"})).body == b"ada"
     assert len(upstream.asked) == 2
+
+
+async def test_who_wants_nobody_to_be_asked_gets_what_the_second_tier_has(tmp_path: Path) -> None:
+    upstream = Upstream([said(b"one", cache_control="max-age=60")])
+    async with site(tmp_path, upstream, settings=STORE) as shop, beside(tmp_path, shop.fake) as other:
+        await shop.ask()
+        await written(shop)
+        only = {"Cache-Control": "only-if-cached"}
+        assert (await other.ask(headers=only)).body == b"one"
+        assert (await other.ask("/shop/api/y", headers=only)).status == 504
+    assert len(upstream.asked) == 1
+
+
+async def test_a_route_that_is_not_to_ask_shows_what_the_second_tier_has(tmp_path: Path) -> None:
+    upstream = Upstream([said(b"one", cache_control="max-age=0", etag='"1"')])
+    async with site(tmp_path, upstream, settings=STORE) as shop:
+        await shop.ask()
+        await written(shop)
+        registration = tmp_path / "fragments" / "shop" / "context.yaml"
+        registration.write_text(registration.read_text().replace("to:", "policy: {state: stored}, to:"))
+        async with beside(tmp_path, shop.fake) as other:
+            assert (await other.ask()).body == b"one"
+            assert (await other.ask("/shop/api/y")).status == 503
+    assert len(upstream.asked) == 1

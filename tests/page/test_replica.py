@@ -324,3 +324,26 @@ async def test_a_template_says_after_a_restart_what_it_said_before_of_when_its_s
     await machines.settled()
     assert machines.two.last == FRESH_HIT
     assert machines.two.html == rfc3339(wall).encode()
+
+
+@pytest.mark.parametrize(
+    ("later", "last"),
+    [
+        (0, FRESH_HIT),
+        (12, (Outcome.STALE, Reason.HIT)),
+        (20, (Outcome.STALE, Reason.OFF)),
+        (100, (Outcome.OMITTED, Reason.OFF)),
+    ],
+)
+async def test_who_is_not_to_ask_looks_in_the_tier(later: float, last: tuple[Outcome, Reason]) -> None:
+    shelf = Shelf()
+    machines = Machines(fragment(layer=KEEP), shelf)
+    await machines.fetched(machines.one)
+    made = fragment(layer=KEEP | {"state": "stored"})
+    asker = Asker(made, World(fragments={made.name: made}, tier=shelf, loop=machines.one.world.loop))
+    machines.one.world.loop.advance(later)
+    asker.ask()
+    await machines.settled()
+    assert asker.last == last
+    assert asker.world.upstreams.flown == []
+    assert not asker.world.resolver._alone
