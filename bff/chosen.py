@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ class Chosen:
         registry = Registry(self.settings, self.env, config=self.config)
         registry.load()
         return registry
+
+    def judge(self) -> Callable[[], Iterable[Finding]]:
+        """Reads all registrations whenever it is called, and gives what is wrong; who held a route before keeps it."""
+        registry = Registry(self.settings, self.env, config=self.config)
+        return lambda: registry.load().findings
 
     def having(self, **changes: Any) -> Chosen:
         """The same with other settings."""

@@ -309,7 +309,7 @@ def new_context(
     with plainly():
         chosen = choose(config, fragments)
         root = chosen.settings.fragments
-        _wrote(scaffold.new_context(root, name, upstream=upstream, owner=owner, env=chosen.env))
+        _wrote(scaffold.new_context(root, name, upstream=upstream, owner=owner, env=chosen.env, judge=chosen.judge()))
 
 
 @new.command("fragment")
@@ -324,7 +324,7 @@ def new_fragment(
     """
     with plainly():
         chosen = choose(config, fragments)
-        _wrote(scaffold.new_fragment(chosen.settings.fragments, name, env=chosen.env))
+        _wrote(scaffold.new_fragment(chosen.settings.fragments, name, env=chosen.env, judge=chosen.judge()))
 
 
 @new.command("page")
@@ -340,7 +340,7 @@ def new_page(
     """
     with plainly():
         chosen = choose(config, fragments)
-        _wrote(scaffold.new_page(chosen.settings.fragments, name, path=path, env=chosen.env))
+        _wrote(scaffold.new_page(chosen.settings.fragments, name, path=path, env=chosen.env, judge=chosen.judge()))
 
 
 operations.add(app)  # last in the list, too: first what everybody needs

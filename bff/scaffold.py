@@ -1,20 +1,25 @@
 """New contexts, fragments and pages: files that `bff check` accepts and `bff dev` shows at once.
 
 Adds to files and never rewrites them: an entry is put as text into an existing `context.yaml`, so comments and order
-stay; the result is read back, and when it does not hold what was meant the file is as it was and `Refused` says why.
+stay; the result is read back, and when it does not hold what was meant, or all registrations together have a finding more
+(a route that another page holds, what `allow` leaves out), the file is as it was and `Refused` says why.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from bff.config.manifest import Manifest, read_context
+from bff.errors import Finding
+
+Judge = Callable[[], Iterable[Finding]]
+"""What is wrong with all registrations together, as they are when it is called."""
 
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/]([A-Za-z0-9/._~{}:%@+-]*[A-Za-z0-9/}])?")
@@ -106,7 +111,9 @@ SLOT: Final = '<bff-fragment name="{fragment}" reserve="80px"><p>Loading…</p><
 NO_SLOT: Final = "<p>Put fragments here, each as an element: bff-fragment, with its name.</p>"
 
 
-def new_context(root: Path, name: str, *, upstream: str, owner: str, env: Mapping[str, str]) -> list[Path]:
+def new_context(
+    root: Path, name: str, *, upstream: str, owner: str, env: Mapping[str, str], judge: Judge = tuple
+) -> list[Path]:
     """Write `<root>/<name>/context.yaml`. `Refused` for a bad name or value, or a context that is there already."""
     _check_name(name, "a context")
     folder = root / name
@@ -114,10 +121,11 @@ def new_context(root: Path, name: str, *, upstream: str, owner: str, env: Mappin
         raise Refused(f"{folder} exists already; add to it with `bff new fragment {name}/NAME`")
     change = Change()
     change.create[folder / "context.yaml"] = CONTEXT.format(name=name, upstream=_scalar(upstream), owner=_scalar(owner))
-    return change.write(lambda: _complaint(folder, env, lambda _: True))
+    more = _more(judge)
+    return change.write(lambda: _complaint(folder, env, lambda _: True) or more())
 
 
-def new_fragment(root: Path, name: str, *, env: Mapping[str, str]) -> list[Path]:
+def new_fragment(root: Path, name: str, *, env: Mapping[str, str], judge: Judge = tuple) -> list[Path]:
     """Register `<context>/<fragment>` with a path and a static fallback."""
     folder, short = _split(root, name, "a fragment")
     manifest = _readable(folder, env)
@@ -126,10 +134,13 @@ def new_fragment(root: Path, name: str, *, env: Mapping[str, str]) -> list[Path]
     change = Change()
     change.create[folder / "fallbacks" / f"{short}.html"] = FALLBACK.format(name=short, title=_title(short))
     change.edit = _edit(folder, "fragments", [line.format(name=short) for line in FRAGMENT])
-    return change.write(lambda: _complaint(folder, env, lambda after: _grown(manifest, after, fragment=short)))
+    more = _more(judge)
+    return change.write(
+        lambda: _complaint(folder, env, lambda after: _grown(manifest, after, fragment=short)) or more()
+    )
 
 
-def new_page(root: Path, name: str, *, path: str, env: Mapping[str, str]) -> list[Path]:
+def new_page(root: Path, name: str, *, path: str, env: Mapping[str, str], judge: Judge = tuple) -> list[Path]:
     """Register the page `<context>/<page>` at `path` with a shell that shows the context's own simple fragments."""
     folder, short = _split(root, name, "a page")
     manifest = _readable(folder, env)
@@ -138,7 +149,8 @@ def new_page(root: Path, name: str, *, path: str, env: Mapping[str, str]) -> lis
     change = Change()
     change.create[folder / "pages" / f"{short}.html"] = _shell(root, folder.name, short, manifest)
     change.edit = _edit(folder, "pages", [line.format(name=short, path=_scalar(path)) for line in PAGE])
-    return change.write(lambda: _complaint(folder, env, lambda after: _grown(manifest, after, page=short)))
+    more = _more(judge)
+    return change.write(lambda: _complaint(folder, env, lambda after: _grown(manifest, after, page=short)) or more())
 
 
 def _shell(root: Path, context: str, name: str, manifest: Manifest) -> str:
@@ -202,10 +214,29 @@ def _complaint(folder: Path, env: Mapping[str, str], holds: Callable[[Manifest],
     manifest, findings = read_context(folder, env=env)
     errors = [str(finding) for finding in findings if finding.severity == "error"]
     if manifest is None or errors:
-        return "\n".join(["nothing was written, because it would not be accepted:", *errors])
+        return _unacceptable(errors)
     if not holds(manifest):
         return f"{folder / 'context.yaml'} is laid out in a way that cannot be added to; add the entry by hand"
     return ""
+
+
+def _unacceptable(errors: Iterable[str]) -> str:
+    return "\n".join(["nothing was written, because it would not be accepted:", *errors])
+
+
+def _more(judge: Judge) -> Callable[[], str]:
+    """Says later what `judge` finds then and does not find now: empty where that is nothing."""
+
+    def found() -> dict[tuple[str, str, str], str]:  # by what stays when lines move
+        return {(each.file, each.code, each.message): str(each) for each in judge() if each.severity != "note"}
+
+    before = found()
+
+    def more() -> str:
+        added = [text for key, text in found().items() if key not in before]
+        return _unacceptable(added) if added else ""
+
+    return more
 
 
 def _grown(before: Manifest, after: Manifest, *, fragment: str = "", page: str = "") -> bool:

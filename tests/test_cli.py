@@ -360,6 +360,40 @@ def test_what_cannot_be_written_is_exit_code_2(words: tuple[str, ...], tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def files(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_page_whose_route_is_held_is_not_written(tmp_path: Path) -> None:
+    """By `check` it would be the page that was there first which loses its route: names decide at a start."""
+    for name, upstream in (("shop", "http://127.0.0.1:9"), ("blog", "http://127.0.0.1:8")):
+        assert bff("new", "context", name, "--upstream", upstream, "--owner", f"team-{name}").exit_code == 0
+    assert bff("new", "page", "shop/front", "--path", "/front/{id}").exit_code == 0
+    before = files(tmp_path)
+    result = bff("new", "page", "blog/front", "--path", "/front/{slug}")
+    assert result.exit_code == 2
+    assert "the route /front/{slug} is held by shop/front (team-shop)" in result.stderr
+    assert files(tmp_path) == before
+    assert bff("check").exit_code == 0
+
+
+def test_what_the_operator_does_not_allow_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "bff.yaml").write_text("allow: {shop: {routes: [/shop/*]}}")
+    assert bff("new", "context", "shop", "--upstream", "http://127.0.0.1:9", "--owner", "team-shop").exit_code == 0
+    before = files(tmp_path)
+    assert bff("new", "page", "shop/front", "--path", "/front").exit_code == 2
+    assert files(tmp_path) == before
+    assert bff("new", "page", "shop/front", "--path", "/shop/front").exit_code == 0
+
+
+def test_what_was_wrong_before_is_in_nobody_s_way(tmp_path: Path) -> None:
+    broken = tmp_path / "fragments" / "other" / "context.yaml"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("owner: x\nnonsense: 1\n")
+    assert bff("new", "context", "shop", "--upstream", "http://127.0.0.1:9", "--owner", "team-shop").exit_code == 0
+    assert bff("new", "page", "shop/front", "--path", "/front").exit_code == 0
+
+
 # --- demo -------------------------------------------------------------------------------------------------------------
 
 DEMO = """
