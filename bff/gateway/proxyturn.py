@@ -80,7 +80,7 @@ class Turn:
         """What is kept, somebody else's answer, or one's own, in this order."""
         for turn in range(TRIES):
             kept, stored, decision = self._look()
-            if turn == 0 and self._without_asking(decision) and await self._keeping.recall(self._job):
+            if turn == 0 and self._looks_further(decision) and await self._keeping.recall(self._job):
                 kept, stored, decision = self._look()
             served = self._served(kept, stored, decision)
             if served is not None:
@@ -108,11 +108,15 @@ class Turn:
         decision = reuse.reuse(stored, job.method, job.request, job.policy.cache, self._now(), others=others)
         return decision if job.shareable or decision.why != "uri-miss" else decision._replace(why="bypass")
 
-    def _without_asking(self, decision: Reuse) -> bool:
-        """Whether it is to be answered from the store or not at all, of which the second tier is a part."""
-        if decision.use is Use.UNAVAILABLE:
-            return True
-        return self._job.policy.state == "stored" and decision.use is not Use.HIT
+    def _looks_further(self, decision: Reuse) -> bool:
+        """Whether the second tier may have what memory has not, where no shared exchange looks there first.
+
+        That is for who is to be answered from the store or not at all, and for conditions, ranges and HEAD.
+        """
+        if decision.use is Use.UNAVAILABLE or self._job.policy.state == "stored":
+            return decision.use is not Use.HIT
+        settled = decision.use in (Use.HIT, Use.REFRESH)
+        return not (settled or self._joins() or self._flights.alone(self._job))
 
     def _served(self, kept: Kept | None, stored: Stored | None, decision: Reuse) -> Answer | None:
         """The answer where nobody must be asked."""

@@ -199,3 +199,28 @@ async def test_a_route_that_is_not_to_ask_shows_what_the_second_tier_has(tmp_pat
             assert (await other.ask()).body == b"one"
             assert (await other.ask("/shop/api/y")).status == 503
     assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {"If-None-Match": '"1"'}, 304),
+        ("GET", {"If-None-Match": '"2"'}, 200),
+        ("GET", {"Range": "bytes=1-1"}, 206),
+        ("HEAD", {}, 200),
+    ],
+)
+@pytest.mark.parametrize("kept", ["max-age=60", "max-age=0"])
+async def test_conditions_ranges_and_head_are_answered_from_the_second_tier(
+    tmp_path: Path, method: str, headers: dict[str, str], status: int, kept: str
+) -> None:
+    """After a restart, while the context fails: browsers ask with the tags they have."""
+    upstream = Upstream([said(b"one", cache_control=kept, etag='"1"'), said(b"", "503 Down")])
+    async with site(tmp_path, upstream, settings=STORE) as shop:
+        await shop.ask()
+        await written(shop)
+        async with beside(tmp_path, shop.fake) as again:
+            answer = await again.ask(method=method, headers=headers)
+            assert answer.status == status
+            assert "bff; hit" in answer.headers["cache-status"]
+    assert (len(upstream.asked) == 1) is (kept == "max-age=60")
