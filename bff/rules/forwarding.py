@@ -34,12 +34,14 @@ _WITH_WORK: Final = frozenset({b"origin", b"referer", b"x-csrftoken"})
 """Of requests that no cache answers, besides `hx-*` and what asks before a request of another origin."""
 _OWN: Final = frozenset(
     {
-        b"content-length", b"expect", b"forwarded", b"host", b"http2-settings", b"max-forwards", b"traceparent", b"tracestate",
-        b"via", b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-request-id",
-        b"x-rewrite-url",
+        b"content-length", b"expect", b"forwarded", b"host", b"http2-settings", b"max-forwards", b"proxy", b"traceparent",
+        b"tracestate", b"true-client-ip", b"via", b"x-client-ip", b"x-host", b"x-http-method", b"x-http-method-override",
+        b"x-method-override", b"x-middleware-subrequest", b"x-original-host", b"x-original-uri", b"x-original-url", b"x-real-ip",
+        b"x-request-id", b"x-rewrite-url",
     }
 )  # fmt: skip
-"""Never passed by `*`: what the gateway says itself, and what would have the context answer something else than was asked."""
+"""Never passed by `*`: what the gateway says itself, in whatever words (who asks, under which host), and what would have the
+context answer something else than was asked, or ask through somebody else (`Proxy` is HTTP_PROXY to CGI, CVE-2016-5385)."""
 _INTERNAL: Final = (b"bff-", b"x-forwarded-")
 _ORIGIN_WIDE: Final = frozenset(
     {

@@ -59,7 +59,9 @@ async def test_a_star_forwards_everything_but_credentials_and_what_is_the_gatewa
     rest = ROUTE.replace("methods", "forward: {headers: '*'}, methods")
     sent = {
         "User-Agent": "Mozilla", "Depth": "1", "Cookie": "a=b", "Authorization": "Basic eA==", "Via": "1.1 edge",
-        "X-Forwarded-User": "root", "X_Forwarded_User": "root", "X-Http-Method-Override": "DELETE", "Traceparent": "x", "Bff-X": "1", "Expect": "x",
+        "X-Forwarded-User": "root", "X_Forwarded_User": "root", "X-Http-Method-Override": "DELETE", "Proxy": "http://x",
+        "X-Real-IP": "6.6.6.6", "True-Client-IP": "6.6.6.6", "X-Client-IP": "6.6.6.6", "X-Host": "x", "X-Original-Host": "x",
+        "X-Original-URI": "/x", "X-Middleware-Subrequest": "x", "Traceparent": "x", "Bff-X": "1", "Expect": "x",
     }  # fmt: skip
     async with site(tmp_path, upstream, rest) as shop:
         await shop.ask(method="PROPFIND", headers=sent)
@@ -75,6 +77,14 @@ async def test_a_star_forwards_everything_but_credentials_and_what_is_the_gatewa
         "x-http-method-override",
         "bff-x",
         "expect",
+        "proxy",
+        "x-real-ip",
+        "true-client-ip",
+        "x-client-ip",
+        "x-host",
+        "x-original-host",
+        "x-original-uri",
+        "x-middleware-subrequest",
     ):
         assert name not in found.headers
     assert found.headers["traceparent"] != "x"
