@@ -297,6 +297,9 @@ def _asked(told: Mapping[str, Any]) -> tuple[Literal["tag", "fragment", "context
 
 
 async def _body(request: Request) -> Mapping[str, Any]:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind.startswith(("text/", "multipart/")):  # what is for people, or a form's: nobody meant it for here
+        raise Refused(415, "the body is JSON; say so: content-type: application/json")
     body = await read_body(request, LARGEST)
     if body is None:
         raise Refused(413, f"the body may have {LARGEST} bytes")

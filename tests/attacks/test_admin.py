@@ -117,6 +117,14 @@ async def test_what_is_no_request_is_refused_and_nothing_happens(here: Ground, b
 
 
 @pytest.mark.parametrize(
+    "kind", ["text/plain", "Text/Plain; charset=utf-8", "multipart/form-data; boundary=x", "text/html"]
+)
+async def test_what_only_looks_like_json_is_none(here: Ground, kind: str) -> None:
+    answer = await here.ask("/_bff/admin/purge", "POST", b'{"all": true}', bearer(TOKEN) | {"Content-Type": kind})
+    assert answer.status == 415
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/%5fbff/admin/status",
