@@ -125,7 +125,9 @@ class Listeners:
         if met is None:
             return
         self._log.add(purge, self.now() if when is None else when * 1000)
-        self._due |= dict.fromkeys(self._index.get(met, ()))
+        topics = self._index.get(met)
+        if topics:
+            self._due |= dict.fromkeys(topics)
         if self._due and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._settle, self._tell)
 
