@@ -212,10 +212,10 @@ def merged(entry: Entry, found: Fields) -> Fields:
 
 
 def tags(call: Call, found: Fields) -> tuple[str, ...]:
-    """The registration's tags and the upstream's own, confined to its context."""
+    """The registration's tags and the upstream's own, confined to its context, each once."""
     own = [keys.fill(pattern, call.values) for pattern in call.fragment.tags]
     if b"surrogate-key" in found:
         own += words(found, b"surrogate-key")
     if b"cache-tag" in found:
         own += [tag.strip() for tag in text(found, b"cache-tag").split(",") if tag.strip()]
-    return tuple(own)
+    return tuple(dict.fromkeys(own))

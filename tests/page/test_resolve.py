@@ -513,7 +513,7 @@ def test_closing_cancels_everything() -> None:
     assert asker.world.seen.inflight.total() == 0
 
 
-def test_tags_of_the_registration_and_of_the_upstream() -> None:
+def test_tags_of_the_registration_and_of_the_upstream_each_once() -> None:
     made = fragment(
         params={"n": text_param("n")},
         layer=KEEP,
@@ -521,5 +521,5 @@ def test_tags_of_the_registration_and_of_the_upstream() -> None:
     )
     asker = Asker(made)
     asker.ask(n="1")
-    asker.world.upstreams.to("/card/1").reply(surrogate_key="a b", cache_tag="c, d")
+    asker.world.upstreams.to("/card/1").reply(surrogate_key="a b course:1", cache_tag="c, d, a")
     assert asker.results[-1].tags == ("course:1", "a", "b", "c", "d")
