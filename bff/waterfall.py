@@ -46,7 +46,7 @@ PHASES = (QUEUED, CONNECT, WAITING, BODY, STORE)
 
 def draw(report: Report, console: Console) -> None:
     """Write the page's line, a line a slot in document order, and the legend to `console`."""
-    console.print(_headline(report))
+    console.print(_headline(report), soft_wrap=True)  # one line to copy, however narrow the terminal
     if not report.slots:
         console.print(Text("  no slots", style="dim"))
         return
