@@ -87,7 +87,10 @@ def answer(
     """
     head: Fields = [(b"bff-outcome", result.outcome.value.encode()), (b"bff-reason", result.reason.value.encode())]
     if result.status in _PASSED and result.outcome is Outcome.OMITTED:
-        head.append((b"cache-status", b"bff; fwd=uri-miss"))
+        if result.age is None:
+            head.append((b"cache-status", _cache_status(result)))
+        else:
+            head += [(b"cache-status", b"bff; hit; ttl=%d" % floor(result.left)), (b"age", b"%d" % result.age)]
         return problem(result.status, f"{call.fragment.name} answered {result.status}.", html=False, headers=head)
     if result.task:
         return _task(result, scope, head)

@@ -195,6 +195,7 @@ class Landing:
                 detail, status = f"answered {reply.status}", reply.status
                 fall = self._desk.fall
                 result = fall(call, Reason.NOT_FOUND, None, began, detail, timing=reply.timing, status=status)
+                result.cache = word
             else:
                 result = results.answered(call, reply, content, stated, tags, began=began, now=now, kept=word)
             self._desk.end(wait, result)

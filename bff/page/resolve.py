@@ -16,7 +16,7 @@ from random import random
 from typing import Any, Final
 
 from bff.markup.check import Checker
-from bff.model import Ask, Clock, Failure, Fetch, Fragment, Purge, Reason, Reply, Result, Telemetry, Timing
+from bff.model import Ask, Clock, Failure, Fetch, Fragment, Outcome, Purge, Reason, Reply, Result, Telemetry, Timing
 from bff.page import results
 from bff.page.call import Call, Visit
 from bff.page.flight import SHOWABLE, UNKEPT, Done, Flight, Guards, Kept, Wait
@@ -350,7 +350,10 @@ class Resolver:
         """What a slot becomes by a fresh copy."""
         if entry.status in serve.NEGATIVE and not call.primary:
             detail = f"answered {entry.status}, kept"
-            return self._count(call, self.fall(call, Reason.NOT_FOUND, None, now, detail, status=entry.status))
+            result = self.fall(call, Reason.NOT_FOUND, None, now, detail, status=entry.status)
+            if result.outcome is Outcome.OMITTED:  # the kept answer itself, not what stands in for it
+                result.age, result.left = float(int(now - entry.born)), serve.left(entry, call.policy.cache, now)
+            return self._count(call, result)
         age, seen = int(now - entry.born), entry.seen
         if seen is None or seen[0] != age:
             seen = age, results.hit(call, entry, now)

@@ -170,6 +170,16 @@ async def test_the_upstreams_own_refusals_pass(status: int) -> None:
     assert (await request.answer()).status == status
 
 
+async def test_a_kept_404_says_that_it_is_kept() -> None:
+    world = World(fragments={"shop/card": CARD})
+    request = await asked(world, CARD, "n=1")
+    world.upstreams.to("/card/1").reply(status=404)
+    assert dict((await request.answer()).headers)[b"cache-status"] == b"bff; fwd=uri-miss; stored"
+    world.loop.advance(2)
+    head = dict((await (await asked(world, CARD, "n=1")).answer()).headers)
+    assert (head[b"cache-status"], head[b"age"]) == (b"bff; hit; ttl=3", b"2")
+
+
 @pytest.mark.parametrize(
     ("reason", "status"), [(Reason.CONNECT, 502), (Reason.TIMEOUT, 504), (Reason.CONCURRENCY, 503), (Reason.TORN, 502)]
 )
