@@ -224,6 +224,11 @@ def _cache_status(result: Result) -> bytes:
 
 def fault(error: Exception) -> Answer:
     if isinstance(error, PermissionError):
-        detail, headers = "This fragment is somebody's own; nobody is signed in.", [(b"bff-reason", b"auth")]
+        detail, headers = "This fragment is somebody's own; nobody is signed in.", _refused(Reason.AUTH)
         return problem(401, detail, html=False, headers=headers)
-    return problem(400, str(error), html=False, headers=[(b"bff-reason", b"params")])
+    return problem(400, str(error), html=False, headers=_refused(Reason.PARAMS))
+
+
+def _refused(reason: Reason) -> Fields:
+    """Said of what was neither looked for in the store nor asked for."""
+    return [(b"bff-reason", reason.value.encode()), (b"cache-status", f"bff; detail={reason.value}".encode())]

@@ -19,7 +19,7 @@ from bff.model import Headers, Page, Purge, Route
 from bff.page.call import Visit
 from bff.page.routes import Routes
 from bff.registry import World
-from bff.rules import forwarding, invalidation
+from bff.rules import cachestatus, forwarding, invalidation
 from bff.rules.caching import fields
 from bff.rules.forwarding import REFUSED, SAFE, Lines
 
@@ -80,7 +80,8 @@ class Proxy:
             return
 
     def _readable(self, answer: Answer, scope: Scope) -> Answer:
-        headers = self._ground.cors.readable(answer.headers, scope["headers"])
+        said = (b"cache-status", cachestatus.forwarded("", detail="refused"))  # neither asked for, nor from the store
+        headers = self._ground.cors.readable([*answer.headers, said], scope["headers"])
         return Answer(answer.status, headers, answer.body)
 
     def _judged(self, route: Route, given: dict[str, str], scope: Scope, visit: Visit) -> Job | Answer:

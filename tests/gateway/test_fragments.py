@@ -91,7 +91,8 @@ async def test_what_the_gateway_fills_in_is_never_a_clients() -> None:
         Asked(world, made, "user=bob", "ada")
     with pytest.raises(PermissionError) as error:
         Asked(world, made)
-    assert endpoint.fault(error.value).status == 401
+    refused = endpoint.fault(error.value)
+    assert (refused.status, dict(refused.headers)[b"cache-status"]) == (401, b"bff; detail=auth")
     request = await asked(world, made, "", "ada")
     world.upstreams.to("/mine/ada").reply()
     head = dict((await request.answer()).headers)

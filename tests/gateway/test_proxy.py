@@ -209,7 +209,8 @@ async def test_only_the_methods_of_the_route(tmp_path: Path) -> None:
 async def test_tunnels_and_traces_never_pass(tmp_path: Path) -> None:
     upstream = Upstream([said()])
     async with site(tmp_path, upstream) as shop:
-        assert (await shop.ask(method="TRACE")).status == 405
+        refused = await shop.ask(method="TRACE")
+        assert (refused.status, refused.headers["cache-status"]) == (405, "bff; detail=refused")
         assert (await shop.ask(method="CONNECT")).status == 501
         assert (await shop.ask("*", method="OPTIONS")).status == 400
     assert upstream.asked == []
