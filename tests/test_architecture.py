@@ -37,7 +37,7 @@ SEAMS = {  # library → the only places that may import it
     "fastavro": ("bff/events/payload.py",),
     "httptools": ("bff/upstream/*.py", "bff/gateway/protocol.py", "bff/gateway/server.py"),
     "httpx2": ("bff/upstream/remote.py",),
-    "jinja2": ("bff/config/templates.py", "bff/config/render.py"),
+    "jinja2": ("bff/config/templates.py", "bff/config/render.py", "bff/config/sandbox.py"),
     "joserfc": ("bff/gateway/tokens.py",),
     "nh3": ("bff/markup/repair.py",),
     "prometheus_client": ("bff/gateway/telemetry.py", "bff/gateway/peers.py"),

@@ -1,7 +1,7 @@
-"""Templates: where their files are, the sandbox they run in, and shells with their layouts, expanded once when they are loaded.
+"""Templates: where their files are, and shells with their layouts, expanded once when they are loaded.
 
-Imports Jinja2, as only `render` does beside it. Everything runs in its immutable sandbox: a template is a team's text, not code of the
-gateway. Knows neither slots nor HTML. Names are relative to the folder of the context that says them, or begin with it;
+Imports Jinja2, as only `render` and `sandbox` do beside it. Everything runs in the sandbox: a template is a team's text, not code
+of the gateway. Knows neither slots nor HTML. Names are relative to the folder of the context that says them, or begin with it;
 `<context>/layouts/…` may be another's.
 """
 
@@ -24,20 +24,20 @@ from jinja2 import (
     Template,
     TemplateError,
     TemplateNotFound,
-    Undefined,
     nodes,
 )
 from jinja2 import TemplateSyntaxError as JinjaSyntaxError
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bff.config.layout import BUILT_IN
 from bff.config.origins import Source, marked, unmarked
+from bff.config.sandbox import Over, Sandbox
 from bff.errors import Finding
 from bff.rules.policy import nearest
 
+EXPANDING: Final = 2.0  # seconds that a shell may take to be expanded; a page's takes milliseconds
 MAX_SHELL: Final = 4 * 1024**2  # characters; a page's shell has some ten thousand
 _UNKNOWN: Final = re.compile(r"(unknown tag|filter named|test named) '(\w+)'")
 _TAGS: Final = (
@@ -76,28 +76,6 @@ class Files(BaseLoader):
                 "it has a NUL character", text[: text.index("\0")].count("\n") + 1, template, str(path)
             )
         return text, str(path), lambda: True
-
-
-class Sandbox(ImmutableSandboxedEnvironment):
-    """No code, no changes to data, no text multiplied to any size; names of files are relative to the context that says them."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if not all(isinstance(operand, int | float) for operand in (left, right)) or (operator == "**" and right > 64):
-            raise SecurityError(f"{operator} is for small numbers only")
-        return super().call_binop(context, operator, left, right)
-
-    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
-        raise SecurityError(f"{attribute!r} of a {type(obj).__name__} is unsafe")
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """A JSON object's field before a method of dict: `data.items` is the field, where there is one."""
-        return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
-
-    def join_path(self, template: str, parent: str) -> str:
-        own = f"{parent.partition('/')[0]}/"
-        return template if template.startswith(own) else own + template
 
 
 class _ShellSandbox(Sandbox):
@@ -222,11 +200,9 @@ def _compiled(text: str, name: str, file: str) -> tuple[nodes.Template, CodeType
 
 
 def _shell_sandbox(files: Files | None) -> _ShellSandbox:
-    environment = _ShellSandbox(
+    return _ShellSandbox(
         loader=files, undefined=StrictUndefined, extensions=[_Marks], cache_size=0, keep_trailing_newline=True
     )  # fmt: skip
-    del environment.globals["lipsum"]
-    return environment
 
 
 class _Expansion:
@@ -254,13 +230,10 @@ class _Expansion:
                     return empty
 
     def text(self) -> str:
-        pieces, size = [], 0
-        for piece in self.environment.get_template(self.name).generate():
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_SHELL:
-                raise SecurityError("it expands to more than 4 MiB")
-        return "".join(pieces)
+        try:
+            return self.environment.bounded(self.environment.get_template(self.name), EXPANDING, {}, MAX_SHELL)
+        except Over:
+            raise SecurityError(f"it takes longer than {EXPANDING:g} s") from None
 
     # --- what other contexts owe
 

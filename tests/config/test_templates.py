@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,9 @@ def test_two_missing_files_of_others_are_both_told(tmp_path: Path) -> None:
         ("{{ ''.__class__.__mro__ }}", {}, ("shop/pages/p.html", 1), "unsafe"),
         ("{{ 'a' * 1000000000 }}", {}, ("shop/pages/p.html", 1), "small numbers"),
         ("{{ 9 ** 999999999 }}", {}, ("shop/pages/p.html", 1), "small numbers"),
+        ("{{ '{:>999999999}'.format(1) }}", {}, ("shop/pages/p.html", 1), "unsafe"),
+        ("{{ range(9)|batch(999999999, 'x')|list }}", {}, ("shop/pages/p.html", 1), "small numbers"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", {}, ("shop/pages/p.html", 1), "longer than 2 s"),
         ("{{ lipsum(n=9) }}", {}, ("shop/pages/p.html", 1), "lipsum"),
         ("\n{% include 'pages/none.html' %}", {}, ("shop/pages/p.html", 2), "no template 'shop/pages/none.html'"),
         ("{% extends 'layouts/own.html' %}", {}, ("shop/pages/p.html", 1), "no template"),
@@ -374,13 +378,52 @@ def test_a_render_ends_when_its_time_is_over(tmp_path: Path, text: str) -> None:
         '{{ "%999999999d" % 1 }}',
         '{{ "%999999999d%s" % (1, 2) }}',
         '{{ "\t".expandtabs(999999999) }}',
+        '{{ "{:>{}}".format(1, 999999999) }}',
+        '{{ "{x:>999999999}".format_map({"x": 1}) }}',
+        "{{ (1).to_bytes(999999999, 'big') }}",
+        "{{ range(9)|batch(999999999, 'x')|list }}",
+        "{{ range(9)|slice(999999999)|list }}",
+        "{{ data|replace('x', data) }}",
+        "{{ data.replace('x', data) }}",
+        "{{ range(99999)|join(data) }}",
+        "{{ data.join(data) }}",
+        "{{ [{'a': data}, {'a': data}]|join('', attribute='a') ~ range(99999)|map('replace', '1', data)|join }}",
+        "{% set y = range(99999)|map('replace', '1', data)|list %}",
+        "{{ data|wordwrap(1, true, data) }}",
+        "{{ data|wordwrap(1, wrapstring=data) }}",
+        "{{ data|replace('x', '\\n')|indent(900) }}",
+        "{{ 'http://a.example'|urlize(rel=data) }}",
+        "{% set n = namespace(x=data) %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% set n = namespace(x=data) %}{% for i in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set n = namespace(x=[1]) %}{% for i in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set n = namespace(x=data) %}{% for i in range(40) %}{% set y %}{{ n.x }}{{ n.x }}{% endset %}{% set n.x = y %}{% endfor %}",
+        "{% macro m(x, n) %}{% if n %}{{ m(x, n - 1) }}{{ m(x, n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{% set y = m(data, 40) %}",
+        "{% macro m() %}{% for i in range(99999) %}" + "literal" * 999 + "{% endfor %}{% endmacro %}{% set y = m() %}",
+        "{% set y %}{{ [data, [data] + [data], {'a': data}, {data: 1}]|batch(900)|list }}{% for i in range(99) %}{{ (data, [data]) }}{% endfor %}{% endset %}",
         "{% for a in range(40) %}{{ data }}{% endfor %}",
     ],
 )
 def test_a_digit_does_not_make_a_gigabyte(tmp_path: Path, text: str) -> None:
     render = compiled(tmp_path, text)
-    with pytest.raises(TemplateFailed, match=r"t\.html:1: "):
-        render("x" * 500_000, {}, META, 10.0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateFailed, match=r"t\.html:1: "):
+            render("x" * 500_000, {}, META, 10.0)
+        assert tracemalloc.get_traced_memory()[1] < 200 * 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+def test_filters_within_reason_do_what_jinjas_do(tmp_path: Path) -> None:
+    text = (
+        "{{ [1, 2, 3]|batch(2, 'x')|list }} {{ [1, 2, 3]|slice(2)|list }} {{ data|replace('a', 'b', 1) }} {{ data.replace('a', 'b') }} "
+        "{{ ['<', 2]|join(', ') }} {{ [{'a': 1}, {'a': 2}]|join('-', attribute='a') }} {{ '+'.join(['a', 'b']) }} {{ 'aa bb'|wordwrap(2, wrapstring='/') }} "
+        "{{ {'a': [1]}|tojson(2) }} {{ 'http://a.example'|urlize(rel='me') }} {{ 'a' ~ 1 ~ data }} {{ '<' ~ 'b' }} {{ 1 + 2 }} {{ [1] + [2] }}"
+    )
+    assert compiled(tmp_path, text)("aa", {}, META, 1.0) == (
+        "[[1, 2], [3, &#39;x&#39;]] [[1, 2], [3]] ba bb &lt;, 2 1-2 a+b aa/bb "
+        '{"a": [1]} <a href="http://a.example" rel="me noopener">http://a.example</a> a1aa &lt;b 3 [1, 2]'
+    )
 
 
 def test_formats_within_reason_work(tmp_path: Path) -> None:
