@@ -99,7 +99,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def _counted(self, made: Callable[..., Any]) -> Callable[..., Any]:
         """A filter whose texts count: `map` may have a hundred thousand of them made, and nothing written."""
 
-        @wraps(made, assigned=())  # what Jinja passes to it is said in its dictionary; names would cost a start's tenth
+        @wraps(made, assigned=())  # its dictionary says what Jinja is to pass to it
         def counted(*args: Any, **kwargs: Any) -> Any:
             value = made(*args, **kwargs)
             if isinstance(value, str):
