@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from string import Formatter
 from time import monotonic
 from typing import Any, Final
 
@@ -23,9 +24,10 @@ from jinja2.visitor import NodeTransformer
 MAX_TEXT: Final = 16 * 1024**2  # characters of one text; the highest ceiling of `max_body`
 MAX_WRITTEN: Final = 4 * MAX_TEXT  # characters that one render writes, what it throws away included
 _WIDE: Final = re.compile(r"%[^a-zA-Z%]*(?:\d{4}|\*)")  # a printf width or precision that makes a page of a digit
-_GROWING: Final = frozenset(
-    ("center", "expandtabs", "format", "format_map", "ljust", "rjust", "translate", "zfill")
-)  # methods of str
+_BROAD: Final = re.compile(r"\d{4}|\{")  # the same in the specification of a replacement field, or one from elsewhere
+_GROWING: Final = frozenset(("expandtabs", "format_map", "translate"))  # methods of str that nobody needs
+_PADDING: Final = frozenset(("center", "ljust", "rjust", "zfill"))  # methods of str whose first argument is a width
+_SMALL: Final = "a width in a format is for small numbers only"
 _SHORT: Final = 64  # characters up to which a value that is written is not looked at
 _ITEM: Final = 16  # characters that an item of a list counts as
 _NARROW: Final = 1000  # characters that the filters `center` and `indent` may add, columns of `batch` and `slice`
@@ -124,6 +126,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
         if isinstance(owner, str) and name == "replace" and len(args) >= 2:
             _replacing(owner, *args[:2])
+        elif isinstance(owner, str) and name in _PADDING and args:
+            _few(args[0])
         elif isinstance(owner, str) and name == "join" and args:
             args = (_joining(owner, args[0]),)
         return super().call(context, obj, *args, **kwargs)
@@ -142,8 +146,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
         raise SecurityError(f"{attribute!r} of a {type(obj).__name__} is unsafe")
 
-    def wrap_str_format(self, value: Any) -> None:
-        """Never: Jinja's own `format` bounds no width, and `is_safe_attribute` refuses that of str."""
+    def wrap_str_format(self, value: Any) -> Callable[..., Any] | None:
+        """`format` of a text, where Jinja's own knows neither widths nor how often a value is repeated; no `format_map`."""
+        made = super().wrap_str_format(value)
+        if made is None or value.__name__ != "format":
+            return None
+
+        def bounded(*args: Any, **kwargs: Any) -> Any:
+            _formatting(value.__self__, [*args, *kwargs.values()])
+            return made(*args, **kwargs)
+
+        return bounded
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         growing = (isinstance(obj, str) and attr in _GROWING) or attr == "to_bytes"
@@ -198,6 +211,15 @@ def _weight(value: Any) -> int:
     return weight
 
 
+def _formatting(text: str, values: list[Any]) -> None:
+    fields = 0
+    for _, name, spec, _ in Formatter().parse(text):
+        fields += name is not None
+        if spec and _BROAD.search(spec):
+            raise SecurityError(_SMALL)
+    _room(len(text) + fields * (_NARROW + _weight(values)))
+
+
 def _replacing(text: object, old: object, new: object) -> None:
     said = str(text)
     _room(len(said) + said.count(str(old)) * max(len(str(new)) - len(str(old)), 0))
@@ -218,7 +240,7 @@ def _joining(between: object, items: Iterable[Any]) -> list[Any]:
 def _format(value: str, *args: Any, **kwargs: Any) -> Any:
     """printf-style."""
     if _WIDE.search(value):
-        raise SecurityError("a width in a format is for small numbers only")
+        raise SecurityError(_SMALL)
     return FILTERS["format"](value, *args, **kwargs)
 
 
