@@ -129,14 +129,16 @@ def link(href: str, rel: str, text: str) -> bytes:
     return f'<a rel="{rel}" href="{escape(href)}">{escape(text)}</a>'.encode()
 
 
-_BAR: Final = "{display:block;position:sticky;bottom:0;z-index:9999;padding:.75em;text-align:center;background:Canvas;color:CanvasText}"
+_BAR: Final = (
+    ".bff-whole{display:none;position:sticky;bottom:0;z-index:9999;padding:.75em;text-align:center;background:Canvas;color:CanvasText}"
+    "body:has(bff-fragment[state=loading])>.bff-whole{display:block}"
+)
 
 
-def unfilled(href: str, suffix: str, nonce: str) -> bytes:
-    """For who can neither fill markers nor run scripts: where the page is whole. Whoever can do either takes it away unread."""
-    bar = f'<style nonce="{nonce}">.bff-whole{_BAR}</style>Parts of this page are missing here. '
-    said = f'<noscript class="bff-whole">{bar}{link(href, "nofollow", "Show all of it").decode()}</noscript>'
-    return f'<?start name="whole.{suffix}">{said}<?end><template for="whole.{suffix}"></template><wbr hidden>'.encode()
+def unfilled(href: str, nonce: str) -> bytes:
+    """For who can neither fill markers nor run scripts: where the page is whole. It shows where a slot is still loading then."""
+    bar = f'<style nonce="{nonce}">{_BAR}</style>Parts of this page are missing here. '
+    return f'<noscript class="bff-whole">{bar}{link(href, "nofollow", "Show all of it").decode()}</noscript>'.encode()
 
 
 def sandbox(fragment: str, src: str) -> bytes:

@@ -256,7 +256,7 @@ class HtmlWriter:
         parts, out = self._plan.parts, self._out
         if self._fills:
             href = whole(self._plan.page, self._composition.planned.given)
-            out.append(unfilled(href, self._suffix, self._nonce.decode()))
+            out.append(unfilled(href, self._nonce.decode()))
         if self._tail is not None:
             out.append(self._tail())
         for part in parts[self._at :]:

@@ -61,6 +61,6 @@ async def test_chromium_needs_no_scripts_and_is_told_nothing(
     shop = await Shop.open(site, context, serve)
     tab = await ChromiumTab.open(chromium, java_script_enabled=False)
     await shop.watch(tab)
-    assert await tab.evaluate("document.querySelector('noscript')") is None
+    assert await tab.evaluate("getComputedStyle(document.querySelector('noscript')).display") == "none"
     assert "missing" not in await tab.evaluate("document.body.innerText")
     await tab.close()

@@ -35,11 +35,11 @@ def test_markers_and_templates_bear_the_responses_suffix() -> None:
     assert patch("s2", "k7f3qa") == b'<template for="s2.k7f3qa">'
 
 
-def test_the_word_on_what_is_missing_stands_within_a_marker_of_its_own() -> None:
-    said = unfilled('/p?q="&_bff=ordered', "k7f3qa", "N0")
-    assert said.startswith(b'<?start name="whole.k7f3qa"><noscript class="bff-whole"><style nonce="N0">.bff-whole{')
-    assert b'<a rel="nofollow" href="/p?q=&quot;&amp;_bff=ordered">Show all of it</a></noscript><?end>' in said
-    assert said.endswith(b'<?end><template for="whole.k7f3qa"></template><wbr hidden>')
+def test_the_word_on_what_is_missing_shows_where_a_slot_is_still_loading() -> None:
+    said = unfilled('/p?q="&_bff=ordered', "N0")
+    assert said.startswith(b'<noscript class="bff-whole"><style nonce="N0">.bff-whole{display:none;')
+    assert b"body:has(bff-fragment[state=loading])>.bff-whole{display:block}</style>" in said
+    assert said.endswith(b'<a rel="nofollow" href="/p?q=&quot;&amp;_bff=ordered">Show all of it</a></noscript>')
 
 
 def test_reserved_height() -> None:
