@@ -98,7 +98,7 @@ _CEILINGS: Final[Mapping[str, object]] = MappingProxyType(
 )
 
 SECRET: Final = 8
-"""Characters that a token of the admin API has at least."""
+"""Characters that a token of the admin API should have at least."""
 Secret = Annotated[str, Field(repr=False, json_schema_extra={"writeOnly": True})]
 Host = Annotated[str, read_by(_host)]
 Block = Annotated[str, read_by(_block)]
@@ -225,7 +225,7 @@ class Logging(Section):
 
 
 class AdminToken(Section):
-    token: Annotated[Secret, Field(min_length=SECRET, description="What the bearer shows.")]
+    token: Annotated[Secret, Field(min_length=1, description="What the bearer shows.")]
     scope: Annotated[StarOrNames, Field(description='Contexts it is for, or "*".')]
 
 
@@ -238,7 +238,7 @@ class Admin(Section):
     token: Annotated[
         Secret,
         Field(
-            description="The operator's token, for everything, of 8 characters or more; without any token there is no admin."
+            description="The operator's token, for everything; without any token there is no admin."
         ),
     ] = ""
     tokens: Annotated[dict[Name, AdminToken], Field(description="Further tokens by name.")] = Field(

@@ -86,9 +86,12 @@ def _check(settings: Settings, places: Environment, folder: Path) -> list[Findin
 
 def _tokens(settings: Settings, places: Environment, folder: Path) -> Iterator[Finding]:
     """What is wrong with who is let in by a token."""
-    if 0 < len(settings.admin.token) < SECRET:
-        message = f"whoever tries could guess it; write at least {SECRET} characters, at random"
-        yield finding(places, ("admin", "token"), "bad-value", message)
+    given: list[tuple[Loc, str]] = [(("admin", "token"), settings.admin.token)]
+    given += [(("admin", "tokens", name, "token"), each.token) for name, each in settings.admin.tokens.items()]
+    for loc, token in given:
+        if 0 < len(token) < SECRET:
+            message = f"whoever tries could guess it; write at least {SECRET} characters, at random"
+            yield finding(places, loc, "weak-token", message, severity="note")
     jwt = settings.identity.jwt
     if jwt and not _is_url(jwt.keys) and not (folder / jwt.keys).is_file():
         message = f"there is no file {jwt.keys!r}; name one of PEM or JWK, or a URL"
