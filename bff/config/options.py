@@ -237,9 +237,7 @@ class Admin(Section):
     ] = ""
     token: Annotated[
         Secret,
-        Field(
-            description="The operator's token, for everything; without any token there is no admin."
-        ),
+        Field(description="The operator's token, for everything; without any token there is no admin."),
     ] = ""
     tokens: Annotated[dict[Name, AdminToken], Field(description="Further tokens by name.")] = Field(
         default_factory=dict
