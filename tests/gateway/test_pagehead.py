@@ -60,7 +60,7 @@ async def test_the_first_flush_is_readable_before_any_fragment_has_come(coding: 
     assert asked.done
     last = decoded(asked, coding)[-1]
     assert b"<p>side</p></bff-fragment></template><wbr hidden>" in last
-    assert last.endswith(b"</template><wbr hidden></body></html>")
+    assert last.endswith(b"</noscript></body></html>")
 
 
 @pytest.mark.parametrize("coding", CODINGS)

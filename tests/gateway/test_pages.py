@@ -103,7 +103,7 @@ async def test_a_page_without_primary_is_flushed_before_any_answer() -> None:
     await asked.settle()
     assert asked.done
     assert b"<p>side</p></bff-fragment></template><wbr hidden>" in asked.body
-    assert asked.body.endswith(b"</template><wbr hidden></body></html>")
+    assert asked.body.endswith(b"</noscript></body></html>")
     assert asked.sent[-1]["more_body"] is False
 
 
