@@ -89,22 +89,22 @@ class Registry:
         What is wrong with files is in the world's findings; nothing is raised.
         """
         with self._lock:
-            self.world = world = self._next()
-        return world
+            self.world = self._next()
+        return self.world
 
     def reload(self) -> World:
         """As `load`, after `bff.yaml`: its live settings hold at once, for the others there is a note."""
         with self._lock:
             self._read_settings()
-            self.world = world = self._next()
-        return world
+            self.world = self._next()
+        return self.world  # or a newer one: who is told last must never be told of an older one
 
     def override(self, layers: Layers) -> World:
         """As `load`, with what operators have changed for a while; it wins over everything."""
         with self._lock:
             self._overrides = layers
-            self.world = self._heard = world = self._next()
-        return world
+            self.world = self._heard = self._next()
+        return self.world
 
     @property
     def _effective(self) -> Settings:

@@ -58,6 +58,12 @@ class Site:
         self.upstreams = Upstreams()
         self.gateway: Gateway = make(read, self.registry, log=self.log, fetch=self.upstreams)
 
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """The log's lines on an event."""
+        self.log.flush()
+        lines = [json.loads(line) for line in b"".join(self.said).splitlines()]
+        return [line for line in lines if line["event"] == event]
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[httpx2.AsyncClient]:
         transport = httpx2.ASGITransport(self.gateway)
@@ -209,17 +215,15 @@ async def test_registrations_are_read_again(site: Site) -> None:
         pages = site.gateway.live.pages
         before = pages.planner
         site.gateway.reload()
-        await until(lambda: pages.planner is not before, "a new planner")
+        await until(lambda: pages.planner is not before and site.told("reloaded"), "a new planner")
         assert "changed" in (await client.get("/plain")).text
         (site.shop / "context.yaml").write_text("owner: [")
         before = pages.planner
         site.gateway.reload()
-        await until(lambda: pages.planner is not before, "a new planner")
+        await until(lambda: pages.planner is not before and len(site.told("reloaded")) == 2, "a new planner")
         assert "changed" in (await client.get("/plain")).text, "the last good version stays"
-        site.log.flush()
-        assert b'"event":"finding"' in b"".join(site.said)
-        told = [json.loads(line) for line in b"".join(site.said).splitlines()]
-        reloads = [(each["level"], each["pages"], each["broken"]) for each in told if each["event"] == "reloaded"]
+        assert site.told("finding")
+        reloads = [(each["level"], each["pages"], each["broken"]) for each in site.told("reloaded")]
         there = len(site.gateway.registry.world.pages)
         assert reloads == [("info", there, []), ("warning", there, ["shop"])]
 
