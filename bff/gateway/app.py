@@ -242,10 +242,14 @@ class Gateway:
             self.log.event(
                 "reloaded", level=level, pages=len(world.pages), fragments=len(world.fragments), broken=broken
             )
-        self._changed(world)
+        self._changed()
 
-    def _changed(self, world: World) -> None:
-        """Registrations have changed: what is under way ends as it began, what comes next is new."""
+    def _changed(self) -> None:
+        """Registrations have changed: what is under way ends as it began, what comes next is new.
+
+        The newest count, whoever tells of a change: one may have been overtaken by another on its way here.
+        """
+        world = self.registry.world
         cors = self.registry.settings.cors
         self.cors.allow(cors.origins, credentials=cors.credentials)
         if self.running is not None:
@@ -257,7 +261,8 @@ class Gateway:
 
     async def override(self, layers: Layers) -> None:
         """Let what operators have changed hold from the next page on."""
-        self._changed(await anyio.to_thread.run_sync(self.registry.override, layers))
+        await anyio.to_thread.run_sync(self.registry.override, layers)
+        self._changed()
 
     def replan(self) -> None:
         """Plan pages anew: registrations have changed, or the files that their heads refer to."""
