@@ -54,7 +54,7 @@ class Searching:
         self._replica = replica
         self._tasks = tasks
         self._guards = guards
-        self._within = replica is None and not tasks.told  # nothing is known beyond this process
+        self._within = replica is None and not tasks.tiered  # nothing is known beyond this process
 
     def begin(self, flight: Flight, visit: Visit) -> Coroutine[Any, Any, None] | None:
         """What is to be looked for before this flight asks; None: nothing, it asks at once."""

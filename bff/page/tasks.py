@@ -37,7 +37,7 @@ class Underway:
         self._keys: dict[Task, str] = {}
         self._names: set[str] = set()  # fragments that have begun any
         self._telling: set[asyncio.Task[None]] = set()
-        self.told = tier is not None  # other processes may begin tasks, and are told of ours
+        self.tiered = tier is not None  # other processes may begin tasks, and learn of ours
 
     def begin(self, name: str, target: str, key: str | None) -> Task:
         """A task that has just begun; remembered under `key`, unless what was asked may be shared with nobody (None)."""
