@@ -40,6 +40,7 @@ from bff.page.plan import Csp, Planner
 from bff.page.replica import Replica
 from bff.page.resolve import Resolver
 from bff.page.tasks import Underway
+from bff.rules.caching import fields
 from bff.rules.policy import merge, parse
 from bff.rules.tasks import Signer
 from bff.store.memory import MemoryStore
@@ -188,8 +189,9 @@ class Flown:
         assert not self.cancelled
         assert not self.ended
         self.ended = True
-        fields = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
-        self.done(Reply(status, [(b"content-type", kind), *fields], body, Timing(total=0.01)))
+        lines = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+        lines.insert(0, (b"content-type", kind))
+        self.done(Reply(status, lines, body, Timing(total=0.01), fields(lines)))
 
     def fail(self, reason: Reason = Reason.CONNECT, status: Literal["connect", "timeout", "reset"] = "connect") -> None:
         assert not self.cancelled

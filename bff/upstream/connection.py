@@ -29,7 +29,7 @@ class Head(NamedTuple):
     status: int
     headers: Headers
     found: Fields  # the same by name
-    length: int = 0  # bytes of the body, where the head alone tells it
+    length: int  # bytes of the body, where the head alone tells it
 
 
 class Known(dict[bytes, Head]):

@@ -206,10 +206,8 @@ class Trip:
 
     def _hand_over(self, reply: Reply, said: Manifest) -> None:
         if not any(name == b"link" and b"asset-type" in value for name, value in reply.headers):
-            reply.headers = [
-                *reply.headers,
-                *linked(said),
-            ]  # podlets before 5.1 name their assets in the manifest alone
+            # podlets before 5.1 name their assets in the manifest alone
+            reply.headers, reply.found = [*reply.headers, *linked(said)], None
         waited = self._podlet.now() - self._began - reply.timing.total
         if waited > 0:
             reply.timing = reply.timing._replace(total=reply.timing.total + waited)
