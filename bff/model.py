@@ -422,6 +422,19 @@ class Timing(NamedTuple):
 UNTIMED = Timing()
 
 
+class Bounds(NamedTuple):
+    """Within what an exchange stays."""
+
+    timeout: Timeout
+    max_body: int  # bytes of the answer
+    limit: int  # exchanges under way per upstream
+    optional: bool = False  # never waits for its place, and leaves the last quarter of them to others
+
+    @classmethod
+    def of(cls, policy: Policy, *, optional: bool = False) -> Bounds:
+        return cls(policy.timeout, policy.max_body, policy.concurrency, optional)
+
+
 @dataclass(slots=True)
 class Ask:
     """One HTTP request to a context, ready to be written: no header is added but Host, framing and Accept-Encoding."""
@@ -430,6 +443,7 @@ class Ask:
     method: str
     target: str  # origin-form, percent-encoded, base path included
     headers: bytes  # "name: value\r\n"…, no Host, no Content-Length, no Connection, no Accept-Encoding
+    bounds: Bounds
     body: bytes = b""
     once: bool = False  # it begins something: never sent a second time, whatever its method
     fragment: Fragment | None = None  # whose breaker and budgets hold for it, with `policy`; None: nobody's
@@ -468,26 +482,14 @@ class Exchange(Protocol):
 class Fetch(Protocol):
     """The port to contexts; the hot path's own client implements it, tests fake it."""
 
-    def __call__(
-        self,
-        ask: Ask,
-        *,
-        timeout: Timeout,
-        max_body: int,
-        limit: int,
-        optional: bool,
-        done: Callable[[Reply | Failure], None],
-    ) -> Exchange:
-        """Start an exchange. `done` is called exactly once, never before this returns, unless cancelled.
-
-        `limit`: exchanges under way per upstream; `optional` ones never wait and leave the last quarter to others.
-        """
+    def __call__(self, ask: Ask, done: Callable[[Reply | Failure], None], /) -> Exchange:
+        """Start an exchange. `done` is called exactly once, never before this returns, unless cancelled."""
 
 
 # --- what a slot became -----------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Result:
     """How one slot (or one call of the fragment endpoint) ended."""
 
@@ -562,9 +564,9 @@ class Ended:
     parent: str = ""  # the slot it is embedded in
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Report:
-    """One finished page: what `Telemetry.page` counts and logs."""
+    """One finished page: what `Telemetry.page` counts and logs. Never changed; frozen, it would cost thrice as much to make."""
 
     page: str
     method: str

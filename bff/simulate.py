@@ -162,7 +162,7 @@ class Stage:
         guarded = Guarded(self.fetch, loop, timer, counts=telemetry, wall=wall, chance=_even)
         resolver = Resolver(
             store=self._store,
-            fetch=guarded,
+            fetch=guarded.start,
             sources={name: _Source(checker, kind.accept) for name, kind in known.kinds().items()},
             checker=checker,
             timer=timer,
@@ -225,19 +225,9 @@ class Imagined:
         self._loop = loop
         self.scene = Scene()
 
-    def __call__(
-        self,
-        ask: Ask,
-        *,
-        timeout: Timeout,
-        max_body: int,
-        limit: int,
-        optional: bool,
-        done: Callable[[Reply | Failure], None],
-    ) -> Exchange:
-        del max_body, limit, optional
+    def __call__(self, ask: Ask, done: Callable[[Reply | Failure], None]) -> Exchange:
         wrong = self.scene.of(ask.fragment) if ask.fragment is not None else Wrong()
-        after, answer = _answer(wrong, timeout)
+        after, answer = _answer(wrong, ask.bounds.timeout)
         return self._loop.call_later(after, done, answer)
 
 

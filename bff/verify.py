@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from bff.errors import Finding
 from bff.link import Place
 from bff.markup.check import Checker
-from bff.model import Ask, Failure, Fetch, Fragment, Headers, Reply
+from bff.model import Ask, Bounds, Failure, Fetch, Fragment, Headers, Reply
 from bff.page.call import Call, Visit
 from bff.page.plan import Csp, Planner
 from bff.registry import World
@@ -65,7 +65,9 @@ async def verify(
         loop, timer, idle=4.0, header_bytes=header_bytes, local=True
     )  # as `bff dev`: on a developer's machine
     try:
-        return await judged(world, context, Asker(fetch=client, render=render, principal=principal, headers=headers))
+        return await judged(
+            world, context, Asker(fetch=client.start, render=render, principal=principal, headers=headers)
+        )
     finally:
         await client.aclose()
         timer.close()
@@ -144,14 +146,8 @@ class Judge:
         visit = Visit(principal=asker.principal, locale="en", fields=asker.headers, trace=b"", until=0.0)
         sent = variant(self.fragment, visit.headers, visit.cookies, visit.principal, visit.locale).lines
         deadline = b"bff-deadline: %d\r\n" % int(policy.timeout.total * 1000)
-        fetch(
-            Ask(self.fragment.upstream, "GET", call.target, b"%b%b%b%b" % (call.head, sent, deadline, more)),
-            timeout=policy.timeout,
-            max_body=policy.max_body,
-            limit=policy.concurrency,
-            optional=False,
-            done=future.set_result,
-        )
+        lines = b"%b%b%b%b" % (call.head, sent, deadline, more)
+        fetch(Ask(self.fragment.upstream, "GET", call.target, lines, Bounds.of(policy)), future.set_result)
         return await future
 
     async def _again(self, fetch: Fetch, call: Call, etag: str) -> None:

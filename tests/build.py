@@ -30,7 +30,6 @@ from bff.model import (
     Result,
     Shell,
     Slot,
-    Timeout,
     Timing,
     Upstream,
 )
@@ -176,8 +175,6 @@ class Flown:
     """One exchange that was asked for: the test says how it ends."""
 
     ask: Ask
-    timeout: Timeout
-    optional: bool
     done: Callable[[Reply | Failure], None]
     cancelled: bool = False
     ended: bool = False
@@ -211,18 +208,8 @@ class Upstreams:
     def __init__(self) -> None:
         self.flown: list[Flown] = []
 
-    def __call__(
-        self,
-        ask: Ask,
-        *,
-        timeout: Timeout,
-        max_body: int,
-        limit: int,
-        optional: bool,
-        done: Callable[[Reply | Failure], None],
-    ) -> Exchange:
-        del max_body, limit
-        self.flown.append(Flown(ask, timeout, optional, done))
+    def __call__(self, ask: Ask, done: Callable[[Reply | Failure], None]) -> Exchange:
+        self.flown.append(Flown(ask, done))
         return self.flown[-1]
 
     @property
@@ -368,7 +355,7 @@ class World:
         self.resolver = Resolver(
             store=self.store,
             replica=self.replica,
-            fetch=guarded or self.upstreams,
+            fetch=self.upstreams if guarded is None else guarded.start,
             guards=guarded,
             sources=sources,
             checker=self.checker,

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from bff.gateway.closing import OnClosed
-from bff.model import Ask, Failure, Fetch, Fragment, Policy, Reply, Telemetry
+from bff.model import Ask, Failure, Fetch, Fragment, Reply, Telemetry
 
 
 async def exchanged(
     fetch: Fetch,
     telemetry: Telemetry,
     fragment: Fragment,
-    policy: Policy,
     ask: Ask,
     *,
     closed: OnClosed | None = None,
 ) -> Reply | Failure:
-    """The answer within the policy's times and sizes; who stops waiting ends the exchange.
+    """The answer, within the ask's bounds; who stops waiting ends the exchange.
 
     `closed` tells of a client that goes: the wait is cancelled then.
     """
@@ -33,14 +32,7 @@ async def exchanged(
     if closed is not None:
         closed(gone)
     telemetry.inflight[fragment.context] += 1
-    exchange = fetch(
-        ask,
-        timeout=policy.timeout,
-        max_body=policy.max_body,
-        limit=policy.concurrency,
-        optional=False,
-        done=done,
-    )
+    exchange = fetch(ask, done)
     try:
         answer = await future
     except asyncio.CancelledError:

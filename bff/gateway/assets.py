@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256, sha384
 from pathlib import PurePosixPath
 from typing import Any, Final, Protocol
@@ -23,7 +23,7 @@ from bff.gateway import vite
 from bff.gateway.asking import exchanged
 from bff.gateway.packed import KINDS, Packed, pack
 from bff.gateway.problems import Answer, problem
-from bff.model import Ask, Clock, Failure, Fetch, Fragment, Reply, Telemetry, Timeout
+from bff.model import Ask, Bounds, Clock, Failure, Fetch, Fragment, Reply, Telemetry, Timeout
 from bff.page.hoist import Hoisted, Link
 
 REFRESH: Final = 30.0
@@ -206,9 +206,9 @@ class Shelf:
         key, upstream = (fragment.context, path), fragment.upstream
         known = self._copies.get(key)
         lines = b"accept: */*\r\nuser-agent: bff\r\n" + (known.lines if known is not None else b"")
-        ask = Ask(upstream, "GET", upstream.base + path, lines)
-        policy = replace(fragment.policy, max_body=LARGEST, timeout=_TIMEOUT)
-        reply = await exchanged(self._fetch, self._telemetry, fragment, policy, ask)
+        bounds = Bounds(_TIMEOUT, LARGEST, fragment.policy.concurrency)
+        ask = Ask(upstream, "GET", upstream.base + path, lines, bounds)
+        reply = await exchanged(self._fetch, self._telemetry, fragment, ask)
         match reply:
             case Failure():
                 self._failed(key, reply.detail)

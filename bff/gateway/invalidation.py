@@ -160,7 +160,7 @@ def _subscriptions(gateway: Gateway) -> Iterable[Subscription]:
 
 def _guarded(gateway: Gateway, fragment: str) -> list[str]:
     """How a fragment's breaker, its context's budgets and its limit, where that adapts, stand in this process now; nothing where it was never asked."""
-    for live in gateway.live.fetch.states():
+    for live in gateway.live.guarded.states():
         if live.name == fragment:
             asked, tried = live.retries
             hedged = f", {live.hedges[1]} hedges" if live.hedges[1] else ""

@@ -17,7 +17,7 @@ from bff.gateway.problems import Answer, problem
 from bff.gateway.problems import Fields as Head
 from bff.gateway.request import accepts_html, cross_site
 from bff.gateway.tasks import task_location
-from bff.model import Ask, Failure, Fetch, Purge, Reason, Reply, Telemetry
+from bff.model import Ask, Bounds, Failure, Fetch, Purge, Reason, Reply, Telemetry
 from bff.page.call import Call, Visit
 from bff.page.tasks import Underway
 from bff.rules import forwarding, keys, redirects, tasks
@@ -69,6 +69,7 @@ class Posts:
             method,
             call.target,
             _lines(call, visit),
+            Bounds.of(call.policy),
             body,
             once=True,
             fragment=call.fragment,
@@ -77,7 +78,7 @@ class Posts:
         changes = method not in forwarding.SAFE
         try:
             async with _watched(scope, receive) as closed:
-                reply = await exchanged(self._fetch, self._telemetry, call.fragment, call.policy, ask, closed=closed)
+                reply = await exchanged(self._fetch, self._telemetry, call.fragment, ask, closed=closed)
         except asyncio.CancelledError:
             if changes:  # whether it has is not known, and will not be
                 await self._changed(call.fragment.context, visit.principal, [])

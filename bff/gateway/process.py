@@ -195,14 +195,14 @@ def make(
 def _breakers(gateway: Gateway) -> Iterable[tuple[str, int]]:
     """The state of each fragment's breaker; of a context's proxy routes, that of the worst."""
     found: dict[str, int] = {}
-    for live in gateway.running.fetch.states() if gateway.running else ():
+    for live in gateway.running.guarded.states() if gateway.running else ():
         name = live.name.partition(":")[0]
         found[name] = max(live.state.value, found.get(name, 0))
     return found.items()
 
 
 def _limits(gateway: Gateway) -> Iterable[tuple[str, int]]:
-    states = gateway.running.fetch.states() if gateway.running else ()
+    states = gateway.running.guarded.states() if gateway.running else ()
     return {live.context: live.limit for live in states if live.limit is not None}.items()
 
 

@@ -37,7 +37,7 @@ class Standings:
         """The numbers of this process, by full names; counts by the bounds of `counts`, the last of what is beyond."""
         counters, drain = self._gateway.telemetry, self._gateway.drain
         numbers = counters.told()
-        for live in self._gateway.live.fetch.states():
+        for live in self._gateway.live.guarded.states():
             name = live.name.partition(":")[0]  # a context's proxy routes are told together
             breaker = {"state": live.state.word, "left": round(live.left, 1), "why": live.why}
             breaker |= {"since": counters.opened[live.name]} if live.name in counters.opened else {}

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol
 from bff.gateway.asking import exchanged
 from bff.gateway.passing import Pieces
 from bff.gateway.problems import Answer, Fields, problem
-from bff.model import Ask, Failure, Fetch, Fragment, Headers, Reason, Reply, Telemetry, Upstream
+from bff.model import Ask, Bounds, Failure, Fetch, Fragment, Headers, Reason, Reply, Telemetry, Upstream
 from bff.page.call import Visit
 from bff.page.tasks import Underway
 from bff.rules import keys, redirects, tasks
@@ -154,8 +154,8 @@ class Tasks:
             return Failure(Reason.OFF, "refused", "its context is not to be asked")
         sent = keys.variant(fragment, visit.headers, visit.cookies, visit.principal, visit.locale).lines
         lines = b"accept: */*\r\nuser-agent: bff\r\n%b%b" % (sent, visit.trace)
-        ask = Ask(fragment.upstream, "GET", target, lines)
-        return await exchanged(self._fetch, self._telemetry, fragment, fragment.policy, ask)
+        ask = Ask(fragment.upstream, "GET", target, lines, Bounds.of(fragment.policy))
+        return await exchanged(self._fetch, self._telemetry, fragment, ask)
 
     async def _job(self, task: Task, fragment: Fragment, visit: Visit) -> Job | int:
         return self._read(task, await self._ask(fragment, task.target, visit))

@@ -55,7 +55,7 @@ class Running:
     """What lives while the application does, on its loop."""
 
     timer: Timer
-    fetch: Guarded
+    guarded: Guarded
     client: Client
     store: MemoryStore
     tier: Tier | None
@@ -78,7 +78,7 @@ def wire(gateway: Gateway) -> Running:
     """Make what serves requests, on the running loop."""
     settings, timer = gateway.settings, Timer(asyncio.get_running_loop())
     client = _client(settings, timer, local=gateway.dev)
-    fetch = Guarded(gateway.given or client, asyncio.get_running_loop(), timer, counts=gateway.telemetry)
+    guarded = Guarded(gateway.given or client.start, asyncio.get_running_loop(), timer, counts=gateway.telemetry)
     store = MemoryStore(settings.memory, gateway.telemetry.evicted)
     tier = open_tier(settings.store, failed=gateway.telemetry.failed, tell=gateway.log.event)
     checker = Checker()
@@ -89,13 +89,13 @@ def wire(gateway: Gateway) -> Running:
     resolver = Resolver(
         store=store,
         replica=replica,
-        fetch=fetch,
+        fetch=guarded.start,
         sources=sources,
         checker=checker,
         timer=timer,
         telemetry=gateway.telemetry,
         tasks=underway,
-        guards=fetch,
+        guards=guarded,
         clock=time.monotonic,
         wall=time.time,
         overloaded=gateway.overload.optional,
@@ -111,10 +111,10 @@ def wire(gateway: Gateway) -> Running:
     overrides = _overrides(gateway, tier)
     invalidation = invalidate(gateway, store=store, resolver=resolver, tier=tier, overrides=overrides, heard=heard)
     purge = invalidation.changes.purge
-    posts = Posts(fetch=fetch, purge=purge, telemetry=gateway.telemetry, tasks=underway)
+    posts = Posts(fetch=guarded.start, purge=purge, telemetry=gateway.telemetry, tasks=underway)
     return Running(
         timer=timer,
-        fetch=fetch,
+        guarded=guarded,
         client=client,
         store=store,
         tier=tier,
@@ -125,9 +125,9 @@ def wire(gateway: Gateway) -> Running:
         resolver=resolver,
         pages=pages,
         posts=posts,
-        tasks=_tasks(gateway, underway, fetch, client, pages),
-        proxy=_proxy(gateway, client=client, fetch=fetch, store=store, tier=tier, underway=underway, purge=purge),
-        assets=shelf(gateway, fetch),
+        tasks=_tasks(gateway, underway, guarded.start, client, pages),
+        proxy=_proxy(gateway, client=client, guarded=guarded, store=store, tier=tier, underway=underway, purge=purge),
+        assets=shelf(gateway, guarded.start),
         changes=changes,
         invalidation=invalidation,
         overrides=overrides,
@@ -160,7 +160,7 @@ def _proxy(
     gateway: Gateway,
     *,
     client: Client,
-    fetch: Guarded,
+    guarded: Guarded,
     store: MemoryStore,
     tier: Tier | None,
     underway: Underway,
@@ -176,8 +176,8 @@ def _proxy(
         upstream = route.fragment.upstream
         return task_location(underway, route.name, upstream, stated=stated, asked=job.target, principal=principal)
 
-    trying = Trying(start=Streams(client), permit=fetch.permit, telemetry=telemetry)
-    flights = Flights(trying=trying, calm=fetch.calm, keeping=keeping, task_url=task_url, clock=clock)
+    trying = Trying(start=Streams(client), permit=guarded.permit, telemetry=telemetry)
+    flights = Flights(trying=trying, calm=guarded.calm, keeping=keeping, task_url=task_url, clock=clock)
     ground = Ground(
         flights=flights, keeping=keeping, telemetry=telemetry, cors=gateway.cors, clock=clock, random=random
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bff.model import Fragment, Headers, Param, Policy
+from bff.model import Bounds, Fragment, Headers, Param, Policy
 from bff.rules import keys
 from bff.rules.cookies import cookies
 
@@ -18,6 +18,7 @@ class Call:
 
     fragment: Fragment
     policy: Policy
+    bounds: Bounds
     values: keys.Values
     params: Mapping[str, Any]  # the values, typed: for templates, JSON forms and logs
     target: str

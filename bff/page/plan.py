@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from bff.markup.patch import Wrapper, reserve_rule, wrapper
-from bff.model import NONCE, Fragment, Hole, Outcome, Page, Pattern, Policy, Reason, Ref, Result, Shell, Slot
+from bff.model import NONCE, Bounds, Fragment, Hole, Outcome, Page, Pattern, Policy, Reason, Ref, Result, Shell, Slot
 from bff.page.call import Call, typed
 from bff.page.elements import Elements
 from bff.page.hoist import Hoisted, elements, of_page, preloads
@@ -182,6 +182,7 @@ class Planner:
         return Call(
             fragment=fragment,
             policy=policy,
+            bounds=Bounds.of(policy, optional=kind == "optional"),
             values=values,
             params=typed(fragment.params, values),
             target=target,

@@ -215,7 +215,7 @@ class Resolver:
 
     def ask(self, flight: Flight, visit: Visit, now: float) -> None:
         call = flight.call
-        policy, fragment = call.policy, call.fragment
+        fragment = call.fragment
         flight.asking = True
         self._telemetry.inflight[fragment.context] += 1
         fetch = self._asks.get(fragment.source, self._fetch)
@@ -225,15 +225,13 @@ class Resolver:
                 "GET",
                 call.target,
                 self._lines(flight, visit, now),
-                once=fragment.starts_task,
-                fragment=fragment,
-                policy=policy,
+                call.bounds,
+                b"",
+                fragment.starts_task,
+                fragment,
+                call.policy,
             ),
-            timeout=policy.timeout,
-            max_body=policy.max_body,
-            limit=policy.concurrency,
-            optional=call.optional,
-            done=partial(self._landed, flight),
+            partial(self._landed, flight),
         )
 
     def _lines(self, flight: Flight, visit: Visit, now: float) -> bytes:

@@ -81,24 +81,22 @@ def answered(
     kept: str,
 ) -> Result:
     """An answer just given; `kept` says in RFC 9211's words what the store did with it."""
-    return Result(
-        outcome=_FRESH,
-        reason=_OK if reply.status == 200 else _reason(reply.status),
-        markup=content.markup,
-        data=content.data,
-        status=reply.status,
-        as_of=content.as_of,
-        spoke=terms.spoke,
-        seconds=now - began,
-        timing=reply.timing,
-        tags=tags,
-        next=content.next,
-        cookies=set_cookies(reply) if call.primary else (),
-        left=serve.lifetime(terms, reply.status, call.policy.cache) - terms.age,
-        withheld=not terms.storable,
-        cache=kept,
-        etag=terms.etag,
-    )
+    status = reply.status
+    result = Result(_FRESH, _OK if status == 200 else _reason(status), content.markup, content.data, status)
+    # one by one, not by name above: that would cost a dictionary on the hot path
+    result.as_of = content.as_of
+    result.spoke = terms.spoke
+    result.seconds = now - began
+    result.timing = reply.timing
+    result.tags = tags
+    result.next = content.next
+    if call.primary:
+        result.cookies = set_cookies(reply)
+    result.left = serve.lifetime(terms, status, call.policy.cache) - terms.age
+    result.withheld = not terms.storable
+    result.cache = kept
+    result.etag = terms.etag
+    return result
 
 
 def revalidated(call: Call, entry: Entry, reply: Reply, *, began: float, now: float) -> Result:

@@ -21,7 +21,7 @@ HEURISTIC_STATUSES: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 4
 wall: Final = lenient
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Terms:
     """The terms on which an answer may be kept, as its upstream stated them. Never changed; frozen, it would cost thrice as much to make.
 
@@ -115,14 +115,12 @@ def terms(found: Fields, status: int, *, scope: Literal["shared", "private"], ob
         life = until(found[b"expires"], date, wall_now)
     passed = age(found[b"age"]) if b"age" in found else 0.0
     forbidden = stated.forbidden or b"set-cookie" in found or b"*" in found.get(b"vary", b"")
-    return Terms(
-        storable=not forbidden and (status in HEURISTIC_STATUSES or life is not None),
-        lifetime=life if obey else None,
-        age=max(0.0, wall_now - date, passed) if obey else 0.0,
-        stale_while_revalidate=stated.stale_while_revalidate if obey else None,
-        stale_if_error=stated.stale_if_error if obey else None,
-        must_revalidate=obey and stated.must_revalidate,
-        etag=text(found, b"etag") if b"etag" in found else "",
-        last_modified=text(found, b"last-modified") if b"last-modified" in found else "",
-        spoke=date if modified is None else modified,
-    )
+    storable = not forbidden and (status in HEURISTIC_STATUSES or life is not None)
+    etag = text(found, b"etag") if b"etag" in found else ""
+    last_modified = text(found, b"last-modified") if b"last-modified" in found else ""
+    spoke = date if modified is None else modified
+    if not obey:
+        return Terms(storable, None, 0.0, None, None, False, etag, last_modified, spoke)
+    old = max(0.0, wall_now - date, passed)
+    _, _, while_revalidate, if_error, must_revalidate = stated
+    return Terms(storable, life, old, while_revalidate, if_error, must_revalidate, etag, last_modified, spoke)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from bff.model import Ask, Failure, Reason, Reply, Timeout, Upstream
+from bff.model import Ask, Failure, Reason, Reply, Upstream
 from bff.timer import Timer
 from bff.upstream.connection import Connection, Known
 from bff.upstream.dialer import Dialer
@@ -149,7 +149,7 @@ class _Met:
 
 
 class Client:
-    """Implements `model.Fetch`. Belongs to one loop; `connections` is the cap per upstream, `idle` seconds, bytes."""
+    """`start` is a `model.Fetch`. Belongs to one loop; `connections` is the cap per upstream, `idle` seconds, bytes."""
 
     def __init__(
         self,
@@ -174,17 +174,8 @@ class Client:
         self._met: dict[int, _Met] = {}  # by identity, which is faster than by value; each keeps its upstream alive
         self._closed = ""  # why nothing can be asked any more
 
-    def __call__(
-        self,
-        ask: Ask,
-        *,
-        timeout: Timeout,
-        max_body: int,
-        limit: int,
-        optional: bool,
-        done: Callable[[Reply | Failure], None],
-    ) -> Exchange:
-        """See `model.Fetch`. `connect` counts from the moment a connection is opened, everything else from the ask."""
+    def start(self, ask: Ask, done: Callable[[Reply | Failure], None]) -> Exchange:
+        """A `model.Fetch`. `connect` counts from the moment a connection is opened, everything else from the ask."""
         now = self._now()
         met = self._met.get(id(ask.upstream)) or self._meet(ask.upstream)
         origin = met.origin
@@ -194,11 +185,12 @@ class Client:
             check_lines(ask.headers)
         except ValueError as error:
             head, wrong = b"", str(error)
-        exchange = Exchange(origin, ask, head, now, timeout=timeout, max_body=max_body, done=done)
+        exchange = Exchange(origin, ask, head, now, done)
         if wrong:
             exchange.refuse(Reason.REFUSED, wrong)
             return exchange
         within = origin.keep if method == "GET" and not ask.once else origin.within(ask)
+        _, _, limit, optional = ask.bounds
         found = origin.pool.admit(exchange, limit, now, within, optional=optional)
         if found is OPEN:
             exchange.open(now)

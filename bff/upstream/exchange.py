@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
-from bff.model import Ask, Failure, Reason, Reply, Timeout, Timing
+from bff.model import Ask, Failure, Reason, Reply, Timing
 from bff.timer import Due, Timer
 from bff.upstream.connection import Connection, Head
 
@@ -110,17 +110,13 @@ class Exchange:
         ask: Ask,
         head: bytes,
         now: float,
-        *,
-        timeout: Timeout,
-        max_body: int,
         done: Callable[[Reply | Failure], None],
     ) -> None:
         self._home = home
         self.ask = ask
         self._head = head
         self._since = now
-        self._timeout = timeout
-        self._max_body = max_body
+        self._timeout = ask.bounds.timeout
         self._done: Callable[[Reply | Failure], None] | None = done
 
     # --- what its owner does
@@ -161,7 +157,7 @@ class Exchange:
             request = b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, ask.headers, len(body), body)
         else:
             request = self._head + ask.headers + b"\r\n"
-        connection.ask(self, request, method == "HEAD", bool(body), self._max_body)
+        connection.ask(self, request, method == "HEAD", bool(body), ask.bounds.max_body)
 
     def open(self, now: float) -> None:
         """It holds a place, and a connection is opened for it."""

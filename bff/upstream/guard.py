@@ -41,7 +41,7 @@ class Shared:
     def __init__(self) -> None:
         self.retries = Budget(FLOOR)
         self.hedges = Budget()
-        self.throttle = Throttle()
+        self.throttle = Throttle(self.retries.tally)
 
 
 class Guard:
@@ -77,19 +77,18 @@ class Guard:
 
     def learn(self, verdict: Verdict, rules: Breaker, now: float, *, probe: bool) -> None:
         """What the end of an exchange says."""
+        if verdict is FINE and not probe:
+            self.circuit.fine(now)
+            return
         circuit, throttle = self.circuit, self.shared.throttle
         if probe:
             circuit.probed(None if verdict is UNKNOWN else verdict is FINE, rules, now)
             if verdict is FINE:
                 throttle.forget()
             self._tell()
-        elif verdict is FINE:
-            circuit.fine(now)
         elif verdict is not UNKNOWN and circuit.failed(rules, now, connect=verdict is Verdict.CONNECT):
             self._tell()
-        if verdict is FINE or verdict is Verdict.FAILED:
-            throttle.accepted(now)
-        elif verdict is not UNKNOWN:
+        if verdict is Verdict.REJECTED or verdict is Verdict.CONNECT:
             throttle.rejected(now)
 
     def waited(self, others: int, verdict: Verdict, rules: Breaker, now: float) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from random import random
 from typing import NamedTuple
 
-from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Policy, Reason, Reply, Timeout
+from bff.model import Ask, Clock, Exchange, Failure, Fetch, Fragment, Policy, Reason, Reply
 from bff.rules.limits import again
 from bff.rules.limits.again import FINE, Verdict
 from bff.rules.limits.breaker import CLOSED, State
@@ -43,7 +43,7 @@ class Live(NamedTuple):
 
 
 class Guarded:
-    """Implements `model.Fetch` over another; belongs to one loop."""
+    """`start` is a `model.Fetch` over another; belongs to one loop."""
 
     def __init__(
         self,
@@ -66,19 +66,11 @@ class Guarded:
         self._shared: dict[str, Shared] = {}
         self._paces: dict[str, Pace] = {}  # by context, where its limit adapts
 
-    def __call__(
-        self,
-        ask: Ask,
-        *,
-        timeout: Timeout,
-        max_body: int,
-        limit: int,
-        optional: bool,
-        done: Callable[[Reply | Failure], None],
-    ) -> Exchange:
+    def start(self, ask: Ask, done: Callable[[Reply | Failure], None]) -> Exchange:
+        """A `model.Fetch`."""
         fragment, policy = ask.fragment, ask.policy
         if fragment is None or policy is None:
-            return self.fetch(ask, timeout=timeout, max_body=max_body, limit=limit, optional=optional, done=done)
+            return self.fetch(ask, done)
         guard = self._guards.get(fragment.name) or self._meet(fragment.name, fragment)
         if guard.fragment is not fragment:
             guard.adopt(fragment)
@@ -87,16 +79,18 @@ class Guarded:
             probe = guard.probe(now)
             if not probe:
                 return Refusal(self._loop, done, guard.refusal(now))
-        elif optional and now < guard.shared.throttle.until and guard.shared.throttle.spares(now, self.chance()):
+        elif (
+            ask.bounds.optional
+            and now < guard.shared.throttle.until
+            and guard.shared.throttle.spares(now, self.chance())
+        ):
             self.counts.shed("throttle")
             return Refusal(self._loop, done, _spared(guard))
         guard.shared.retries.asked(now)
         home: Home = self
         if policy.adaptive == "on":
             home = self._paces.get(fragment.context) or self._pace(fragment.context, policy.concurrency)
-        tries = Tries(
-            home, guard, ask, policy, now, timeout=timeout, max_body=max_body, limit=limit, optional=optional, done=done
-        )
+        tries = Tries(home, guard, ask, policy, now, done)
         if probe:
             tries.probe = True
         tries.go()

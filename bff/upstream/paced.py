@@ -6,8 +6,9 @@ Stands between tries and the client for those contexts, and for no other. What i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from bff.model import Ask, Exchange, Failure, Fetch, Reply, Timeout
+from bff.model import Ask, Exchange, Failure, Fetch, Reply
 from bff.rules.limits import again
 from bff.rules.limits.adaptive import Adaptive
 from bff.upstream.tries import Home
@@ -29,27 +30,12 @@ class Pace:
         self.timer = home.timer
         self.wall = home.wall
 
-    def _ask(
-        self,
-        ask: Ask,
-        *,
-        timeout: Timeout,
-        max_body: int,
-        limit: int,
-        optional: bool,
-        done: Callable[[Reply | Failure], None],
-    ) -> Exchange:
+    def _ask(self, ask: Ask, done: Callable[[Reply | Failure], None]) -> Exchange:
         """See `model.Fetch`."""
-        adaptive = self.adaptive
+        adaptive, bounds = self.adaptive, ask.bounds
         paced = Paced(self, ask, adaptive.round, done)
-        paced.exchange = self._fetch(
-            ask,
-            timeout=timeout,
-            max_body=max_body,
-            limit=adaptive.begin(limit, optional=optional),
-            optional=optional,
-            done=paced.landed,
-        )
+        limit = adaptive.begin(bounds.limit, optional=bounds.optional)
+        paced.exchange = self._fetch(replace(ask, bounds=bounds._replace(limit=limit)), paced.landed)
         return paced
 
 

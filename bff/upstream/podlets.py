@@ -11,10 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
-from bff.model import Ask, Clock, Exchange, Failure, Fetch, Headers, Reason, Reply, Timeout, Upstream
+from bff.model import Ask, Bounds, Clock, Exchange, Failure, Fetch, Headers, Reason, Reply, Timeout, Upstream
 from bff.rules.caching import fields, terms, text
 from bff.upstream.manifests import Manifest, linked, manifest
 
@@ -35,25 +34,15 @@ class Podlets:
         self.now = clock
         self._known: dict[tuple[Upstream, str], Podlet] = {}
 
-    def __call__(
-        self,
-        ask: Ask,
-        *,
-        timeout: Timeout,
-        max_body: int,
-        limit: int,
-        optional: bool,
-        done: Callable[[Reply | Failure], None],
-    ) -> Exchange:
+    def __call__(self, ask: Ask, done: Callable[[Reply | Failure], None]) -> Exchange:
         path, _, query = ask.target.partition("?")
         podlet = self._podlet(ask.upstream, path)
-        fetch = partial(self._fetch, max_body=max_body, limit=limit, optional=optional)
-        trip = Trip(podlet, ask, query, timeout=timeout, fetch=fetch, done=done)
+        trip = Trip(podlet, ask, query, self._fetch, done)
         if podlet.manifest is None:
             podlet.wait(trip)
         else:
             if self.now() >= podlet.until:
-                podlet.load(ask, timeout)
+                podlet.load(ask)
             trip.go(podlet.manifest)
         return trip
 
@@ -93,25 +82,23 @@ class Podlet:
     def wait(self, trip: Trip) -> None:
         """Go on with the manifest as it is now."""
         self._waiting.append(trip)
-        self.load(trip.question, trip.timeout)
+        self.load(trip.question)
 
     def leave(self, trip: Trip) -> None:
         if trip in self._waiting:
             self._waiting.remove(trip)
 
-    def load(self, of: Ask, timeout: Timeout) -> None:
+    def load(self, of: Ask) -> None:
         """Fetch the manifest, on behalf of whose content is wanted."""
         if not self._loading:
             self._loading = True
-            ask = self._about(self.path, b"application/json")
+            ask = self._about(self.path, b"application/json", of.bounds.timeout)
             ask.fragment, ask.policy = of.fragment, of.policy
-            self._ask(ask, timeout, self._loaded)
+            self._fetch(ask, self._loaded)
 
-    def _about(self, target: str, accept: bytes) -> Ask:
-        return Ask(self.upstream, "GET", target, b"accept: %b\r\n%b" % (accept, AGENT))
-
-    def _ask(self, ask: Ask, timeout: Timeout, done: Callable[[Reply | Failure], None]) -> None:
-        self._fetch(ask, timeout=timeout, max_body=LARGEST, limit=1024, optional=False, done=done)
+    def _about(self, target: str, accept: bytes, timeout: Timeout) -> Ask:
+        bounds = Bounds(timeout, max_body=LARGEST, limit=1024)
+        return Ask(self.upstream, "GET", target, b"accept: %b\r\n%b" % (accept, AGENT), bounds)
 
     def _loaded(self, reply: Reply | Failure) -> None:
         self._loading = False
@@ -135,7 +122,7 @@ class Podlet:
             self.fallback = None
         elif self.fallback is None or before is None or before.version != said.version:
             timeout = Timeout(connect=1.0, first_byte=5.0, total=10.0)  # nobody waits for it
-            self._ask(self._about(said.fallback, b"text/html"), timeout, self._fell_back)
+            self._fetch(self._about(said.fallback, b"text/html", timeout), self._fell_back)
 
     def _fell_back(self, reply: Reply | Failure) -> None:
         if isinstance(reply, Reply) and reply.status == 200:
@@ -150,12 +137,9 @@ class Trip:
         podlet: Podlet,
         ask: Ask,
         query: str,
-        *,
-        timeout: Timeout,
-        fetch: Callable[..., Exchange],
+        fetch: Fetch,
         done: Callable[[Reply | Failure], None],
     ) -> None:
-        self.timeout = timeout
         self._podlet = podlet
         self.question = ask
         self._query = query
@@ -172,16 +156,15 @@ class Trip:
         if self._held is not None and before is not None and before.content == said.content:
             self._hand_over(self._held, said)
             return
-        left = max(0.001, self.timeout.total - (self._podlet.now() - self._began))
-        self._exchange = self._fetch(
-            replace(
-                self.question,
-                target=_joined(said.content, self._query),
-                headers=_headers(self.question.headers, said),
-            ),
-            timeout=replace(self.timeout, total=left),
-            done=self._answered,
+        question, timeout = self.question, self.question.bounds.timeout
+        left = max(0.001, timeout.total - (self._podlet.now() - self._began))
+        ask = replace(
+            question,
+            target=_joined(said.content, self._query),
+            headers=_headers(question.headers, said),
+            bounds=question.bounds._replace(timeout=replace(timeout, total=left)),
         )
+        self._exchange = self._fetch(ask, self._answered)
 
     def fail(self, failure: Failure) -> None:
         self._done(failure)

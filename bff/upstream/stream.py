@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from bff.model import Ask, Failure, Headers, Reason, Reply, Timeout, Timing, Upstream
+from bff.model import Ask, Bounds, Failure, Headers, Reason, Reply, Timeout, Timing, Upstream
 from bff.upstream.client import Client
 from bff.upstream.connection import Connection
 from bff.upstream.exchange import Exchange, Home
@@ -79,14 +79,15 @@ class Streams:
 
         An `optional` one never waits, and leaves the last quarter to others.
         """
-        client, ask = self._client, Ask(upstream, method, target, b"", once=body is not None)
+        client, ask = self._client, Ask(upstream, method, target, b"", Bounds(timeout, 0, limit, optional))
+        ask.once = body is not None
         origin, now = client.origin(upstream), client.loop.time()
         wrong = client.closed
         try:
             head = write_head(upstream, method, target, lines, body)
         except ValueError as error:
             head, wrong = b"", str(error)
-        stream = Stream(origin, ask, head, now, timeout=timeout, body=body, header_bytes=client.header_bytes)
+        stream = Stream(origin, ask, head, now, body=body, header_bytes=client.header_bytes)
         if wrong:
             stream.refuse(Reason.REFUSED, wrong)
             return stream
@@ -136,10 +137,8 @@ class Stream(Exchange):
     _full = False  # it takes no more
     _began = False
 
-    def __init__(
-        self, home: Home, ask: Ask, head: bytes, now: float, *, timeout: Timeout, body: Body | None, header_bytes: int
-    ) -> None:
-        super().__init__(home, ask, head, now, timeout=timeout, max_body=0, done=self._told)
+    def __init__(self, home: Home, ask: Ask, head: bytes, now: float, *, body: Body | None, header_bytes: int) -> None:
+        super().__init__(home, ask, head, now, self._told)
         self._framing = body
         self._header_bytes = header_bytes
         self._sent = body is None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from bff.model import Ask, Clock, Exchange, Failure, Fetch, Policy, Reply, Timeout
+from bff.model import Ask, Clock, Exchange, Failure, Fetch, Policy, Reply
 from bff.rules.limits import again
 from bff.rules.limits.again import FINE, UNKNOWN, Verdict
 from bff.rules.limits.breaker import CLOSED
@@ -45,18 +45,13 @@ class Tries:
     _measured = False  # how long it takes is of interest
     _held: Answer | None = None  # how one ended, while another may end better
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - by name would cost a dictionary, and making one is on the hot path
         self,
         home: Home,
         guard: Guard,
         ask: Ask,
         policy: Policy,
         now: float,
-        *,
-        timeout: Timeout,
-        max_body: int,
-        limit: int,
-        optional: bool,
         done: Callable[[Answer], None],
     ) -> None:
         self._home = home
@@ -64,23 +59,12 @@ class Tries:
         self._asked = ask
         self._policy = policy
         self._began = now
-        self._timeout = timeout
-        self._max_body = max_body
-        self._limit = limit
         self._done: Callable[[Answer], None] | None = done
-        self._optional = optional
 
     def go(self) -> None:
         if self._policy.hedge.after is not None:
             self._plan_hedge(self._policy.hedge.after)
-        self._first = self._home.fetch(
-            self._asked,
-            timeout=self._timeout,
-            max_body=self._max_body,
-            limit=self._limit,
-            optional=self._optional,
-            done=self._landed,
-        )
+        self._first = self._home.fetch(self._asked, self._landed)
 
     def cancel(self) -> None:
         if self._done is not None:
@@ -178,7 +162,7 @@ class Tries:
             self._policy,
             answer,
             retries=self._retries,
-            until=self._began + self._timeout.total,
+            until=self._began + self._asked.bounds.timeout.total,
             now=now,
             wall=home.wall(),
             chance=home.chance(),
@@ -203,7 +187,7 @@ class Tries:
         self._retries += 1
         self._home.counts.retried(self._guard.fragment.context)
         self._late = now - self._began
-        self._first = self._send(self._late, self._landed, optional=self._optional)
+        self._first = self._send(self._late, self._landed, optional=self._asked.bounds.optional)
 
     def _plan_hedge(self, after: float | str | None) -> None:
         guard, began = self._guard, self._began
@@ -224,17 +208,12 @@ class Tries:
 
     def _send(self, late: float, done: Callable[[Answer], None], *, optional: bool) -> Exchange:
         """What was asked, so much later: the deadline stays."""
-        return self._home.fetch(
-            replace(self._asked, headers=again.later(self._asked.headers, late)),
-            timeout=replace(self._timeout, total=self._timeout.total - late),
-            max_body=self._max_body,
-            limit=self._limit,
-            optional=optional,
-            done=done,
-        )
+        ask, bounds = self._asked, self._asked.bounds
+        bounds = bounds._replace(timeout=replace(bounds.timeout, total=bounds.timeout.total - late), optional=optional)
+        return self._home.fetch(replace(ask, headers=again.later(ask.headers, late), bounds=bounds), done)
 
     def _too_late(self, when: float) -> bool:
-        return when + LEFT > self._began + self._timeout.total
+        return when + LEFT > self._began + self._asked.bounds.timeout.total
 
     def _stop_waiting(self) -> None:
         """Nothing is to go beside what has ended."""

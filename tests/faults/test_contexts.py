@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bff.model import Ask, Timeout
+from bff.model import Ask, Bounds, Timeout
 from bff.rules.limits.breaker import State
 from tests.fakes import free_port, until
 from tests.faults.ground import HTML, Ground, Left, gone, ground, whole
@@ -238,7 +238,7 @@ async def test_2_a_crowd_before_a_silent_context_is_spared_the_wait(tmp_path: Pa
 
 
 def state(here: Ground) -> State:
-    return next(live.state for live in here.running.fetch.states() if live.name == "bad/slot")
+    return next(live.state for live in here.running.guarded.states() if live.name == "bad/slot")
 
 
 async def test_17_a_slow_half_takes_no_place_for_good(tmp_path: Path) -> None:
@@ -269,17 +269,15 @@ async def test_18_a_hundred_thousand_cancelled_fetches_leave_nothing_behind() ->
 
     async with serving(answering(said(b"late"))) as fake, connecting(connections=64) as client:
         baseline = Left.now()
-        ask = Ask(fake.upstream, "GET", "/", b"")
+        ask = Ask(fake.upstream, "GET", "/", b"", Bounds(timeout, max_body=9, limit=512))
         for turn in range(100_000 // 200):
-            flying = [
-                client(ask, timeout=timeout, max_body=9, limit=512, optional=False, done=never) for _ in range(200)
-            ]
+            flying = [client.start(ask, never) for _ in range(200)]
             if turn % 10 == 0:
                 await asyncio.sleep(0)
             for exchange in flying:
                 exchange.cancel()
         ended = asyncio.get_running_loop().create_future()
-        client(ask, timeout=timeout, max_body=9, limit=1, optional=True, done=ended.set_result)
+        client.start(ask, ended.set_result)
         assert (await ended).body == b"late"
         assert not any(each.active or each.queued for each in client.stats().values())
         await client.aclose()

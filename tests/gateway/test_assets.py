@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from bff.gateway.assets import KEPT, LARGEST, RETIRED, Shelf
-from bff.model import Ask, Assets, Failure, Fragment, Reason, Reply, Timeout, Timing
+from bff.model import Ask, Assets, Failure, Fragment, Reason, Reply, Timing
 from tests.build import Seen, fragment
 from tests.fakes import until
 
@@ -32,18 +32,9 @@ class Service:
     held: asyncio.Event | None = None
     most: int = 0
 
-    def __call__(
-        self,
-        ask: Ask,
-        *,
-        timeout: Timeout,
-        max_body: int,
-        limit: int,
-        optional: bool,
-        done: Callable[[Reply | Failure], None],
-    ) -> "Service":
+    def __call__(self, ask: Ask, done: Callable[[Reply | Failure], None]) -> "Service":
         self.asked.append(ask)
-        self.most = max_body
+        self.most = ask.bounds.max_body
         asyncio.get_running_loop().call_soon(done, self._reply(ask))
         return self
 

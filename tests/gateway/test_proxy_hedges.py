@@ -141,7 +141,7 @@ async def test_what_streams_goes_on_streaming(tmp_path: Path) -> None:
             assert b"200 OK" in await client._reader.readuntil(b"a first piece, ")
             second.say(b"and a second", b"")
             assert b"and a second" in await client._reader.readuntil(b"0\r\n\r\n")
-        (live,) = shop.running.fetch.states()
+        (live,) = shop.running.guarded.states()
         assert (live.requests, live.failures, live.hedges) == (1, 0, (1, 1))
 
 
@@ -151,7 +151,7 @@ async def test_one_that_fails_leaves_it_to_the_other(tmp_path: Path, failing: in
         answer = await asking(shop)
         both = await slow.by_now(2)
         both[failing].say(*well(b"no", "503 No"))
-        await until(lambda: next(shop.running.fetch.states()).failures, "the failure")
+        await until(lambda: next(shop.running.guarded.states()).failures, "the failure")
         both[other].say(*well())
         assert (await answer).body == b"well"
         assert await numbers(shop) == [
@@ -166,7 +166,7 @@ async def test_where_both_fail_the_later_end_counts_and_nothing_is_sent_again(tm
         answer = await asking(shop)
         first, second = await slow.by_now(2)
         second.say(*well(b"the second", "503 No"))
-        await until(lambda: next(shop.running.fetch.states()).failures, "the failure")
+        await until(lambda: next(shop.running.guarded.states()).failures, "the failure")
         first.say(*well(b"the first", "502 No"))
         assert ((await answer).status, (await answer).body) == (502, b"the first")
         assert await numbers(shop) == [
@@ -181,7 +181,7 @@ async def test_a_second_one_that_finds_no_place_says_nothing(tmp_path: Path) -> 
     async with hedged(tmp_path, hedging(more="concurrency: 1, retry: {extra: 0}")) as (shop, slow):
         answer = await asking(shop)
         (first,) = await slow.by_now(1)
-        await until(lambda: next(shop.running.fetch.states()).hedges[1], "the second one")
+        await until(lambda: next(shop.running.guarded.states()).hedges[1], "the second one")
         first.say(*well(b"no", "503 No"))
         assert ((await answer).status, (await answer).body) == (503, b"no")
     assert len(slow.asked) == 1
@@ -194,7 +194,7 @@ async def test_only_what_asks_and_brings_nothing_is_sent_twice(tmp_path: Path, m
     async with hedged(tmp_path, hedging("1ms", more=SHORT)) as (shop, slow):
         answer = await asking(shop, method, body)
         assert (await answer).status == 504
-        assert next(shop.running.fetch.states()).hedges == (0, 0)
+        assert next(shop.running.guarded.states()).hedges == (0, 0)
     assert len(slow.asked) == 1
 
 
@@ -286,12 +286,12 @@ async def test_a_retry_is_not_made_once_the_breaker_has_opened(tmp_path: Path) -
         answer = await asking(shop, cache_control="no-store")
         (first,) = await slow.by_now(1)
         first.say(said(b"", "503 No", retry_after="1", **CLOSE), b"")
-        await until(lambda: next(shop.running.fetch.states()).failures, "its failure")
+        await until(lambda: next(shop.running.guarded.states()).failures, "its failure")
         other = await asking(shop, "POST")
         (_, second) = await slow.by_now(2)
         second.say(*well(b"", "500 No"))
         assert (await other).status == 500
-        assert next(shop.running.fetch.states()).state is State.OPEN
+        assert next(shop.running.guarded.states()).state is State.OPEN
         assert (await answer).status == 503
         assert "detail=breaker" in (await answer).headers["cache-status"]
     assert len(slow.asked) == 2
@@ -303,14 +303,14 @@ async def test_a_retry_is_not_made_once_the_breaker_has_opened(tmp_path: Path) -
 async def test_those_who_wait_for_one_exchange_in_vain_open_its_breaker(tmp_path: Path) -> None:
     route = ROUTE.replace("methods", "policy: {timeout: {first_byte: 300ms}, breaker: {open: 1s}}, methods")
     async with hedged(tmp_path, route) as (shop, slow):
-        while not slow.asked or next(shop.running.fetch.states()).state is State.CLOSED:
+        while not slow.asked or next(shop.running.guarded.states()).state is State.CLOSED:
             answers = await asyncio.gather(*(shop.ask() for _ in range(50)))
             assert {answer.status for answer in answers} <= {504, 503}
         before = len(slow.asked)
         assert before < 20
         assert (await shop.ask()).status == 503
         assert len(slow.asked) == before
-        await until(lambda: next(shop.running.fetch.states()).state is State.HALF_OPEN, "the time for a probe")
+        await until(lambda: next(shop.running.guarded.states()).state is State.HALF_OPEN, "the time for a probe")
         probe = await asking(shop)
         (*_, last) = await slow.by_now(before + 1)
         assert (await shop.ask()).status == 503, "nobody waits for whoever finds out"

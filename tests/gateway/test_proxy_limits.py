@@ -89,7 +89,7 @@ async def test_an_answer_counts_once_it_has_ended(tmp_path: Path, head: bytes, c
             await client.rest()
         else:
             await client.answer()
-        (live,) = shop.running.fetch.states()
+        (live,) = shop.running.guarded.states()
     assert (live.requests, live.failures) == counted
 
 
@@ -108,7 +108,7 @@ async def test_a_probe_is_over_with_the_head_of_its_answer(tmp_path: Path) -> No
     async with site(tmp_path, script, QUICK.replace("60s", "100ms")) as shop:
         for _ in range(4):
             await shop.ask()
-        states = shop.running.fetch.states
+        states = shop.running.guarded.states
         assert next(states()).state is State.OPEN
         await until(lambda: next(states()).state is State.HALF_OPEN, "the time for a probe")
         client = await shop.connect()
@@ -122,7 +122,7 @@ async def test_where_its_limit_adapts_all_is_given_back(tmp_path: Path) -> None:
     upstream = Upstream([said(b"well"), DOWN, said(b"again"), DOWN, said(b"", "503 No", retry_after="1")])
     async with site(tmp_path, upstream, route) as shop:
         assert [(await shop.ask()).body for _ in range(2)] == [b"well", b"again"]
-        adaptive = shop.running.fetch._paces["shop"].adaptive
+        adaptive = shop.running.guarded._paces["shop"].adaptive
         assert adaptive._answers == 3, "each of its tries has told something"
         assert (await shop.ask(method="POST", body=b"x")).status == 503
         assert (adaptive.under, adaptive._answers, adaptive._rejected) == (0, 4, 2)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
-from bff.model import Ask, Exchange, Failure, Fragment, Reason, Reply
+from bff.model import Ask, Bounds, Exchange, Failure, Fragment, Reason, Reply
 from bff.rules.limits.breaker import State
 from bff.timer import TICK, Timer
 from bff.upstream.guarded import Guarded
@@ -99,23 +99,16 @@ class Guards:
     def ask(
         self, of: Fragment, *, method: str = "GET", once: bool = False, optional: bool = True, target: str = "/card"
     ) -> Ended:
-        ask = Ask(of.upstream, method, target, DEADLINE, once=once, fragment=of, policy=of.policy)
+        bounds = Bounds.of(of.policy, optional=optional)
+        ask = Ask(of.upstream, method, target, DEADLINE, bounds, once=once, fragment=of, policy=of.policy)
         answers: list[Reply | Failure] = []
-        policy = of.policy
-        exchange = self.guarded(
-            ask,
-            timeout=policy.timeout,
-            max_body=policy.max_body,
-            limit=policy.concurrency,
-            optional=optional,
-            done=answers.append,
-        )
+        exchange = self.guarded.start(ask, answers.append)
         assert not answers, "done was called before the call returned"
         return Ended(exchange, answers)
 
-    def _fetch(self, ask: Ask, **how: Any) -> Exchange:
+    def _fetch(self, ask: Ask, done: Callable[[Reply | Failure], None]) -> Exchange:
         self.sent.append(self.loop.now)
-        return self.upstreams(ask, **how)
+        return self.upstreams(ask, done)
 
     @property
     def open(self) -> list[Flown]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from bff.model import Ask, Failure, Reason, Reply, Upstream
+from bff.model import Ask, Bounds, Failure, Reason, Reply, Upstream
 from bff.timer import Timer
 from bff.upstream.client import MET, Client, Stats
 from bff.upstream.exchange import HEADS, LONG, Heads
@@ -207,7 +207,7 @@ async def test_one_answer_may_ask_the_next_on_the_same_connection() -> None:
                 ended.set_result(outcome)
 
         def again() -> None:
-            client(Ask(fake.upstream, "GET", "/", b""), timeout=TIMEOUT, max_body=9, limit=1, optional=True, done=done)
+            client.start(Ask(fake.upstream, "GET", "/", b"", Bounds(TIMEOUT, 9, 1, optional=True)), done)
 
         again()
         assert isinstance(await ended, Reply)
@@ -501,7 +501,7 @@ async def test_what_done_raises_harms_no_connection() -> None:
         raise LookupError("a bug of the caller")
 
     async with serving(answering(OK)) as fake, connecting() as client:
-        client(Ask(fake.upstream, "GET", "/", b""), timeout=TIMEOUT, max_body=9, limit=9, optional=False, done=done)
+        client.start(Ask(fake.upstream, "GET", "/", b"", Bounds(TIMEOUT, 9, 9)), done)
         await until(lambda: heard)
         await sent(fake, client)
         assert len(fake.peers) == 1

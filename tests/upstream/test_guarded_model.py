@@ -119,7 +119,7 @@ class Traffic(RuleBasedStateMachine):
             (asked,) = [asked for asked in self.asked if asked.target == each.ask.target]
             ends = asked.at + asked.of.policy.timeout.total
             mine = [other for other in flown if other.ask.target == asked.target]
-            assert sent + each.timeout.total <= ends + 1e-9, "no try outlives the deadline"
+            assert sent + each.ask.bounds.timeout.total <= ends + 1e-9, "no try outlives the deadline"
             assert len(mine) <= 1 + (3 if asked.of is MANY else 0)
             assert sum(not other.ended and not other.cancelled for other in mine) <= 2
         self.seen = len(flown)

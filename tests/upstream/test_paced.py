@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from collections.abc import Callable
 
-from bff.model import Exchange, Failure, Fragment, Reason, Reply, Timing
+from bff.model import Ask, Exchange, Failure, Fragment, Reason, Reply, Timing
 from bff.rules.limits.adaptive import FLOOR
 from bff.upstream.guarded import Live
 from tests.build import Flown, fragment
@@ -21,9 +21,9 @@ class Paced(Guards):
         super().__init__()
         self.limits: list[int] = []
 
-    def _fetch(self, ask: Any, **how: Any) -> Exchange:
-        self.limits.append(how["limit"])
-        return super()._fetch(ask, **how)
+    def _fetch(self, ask: Ask, done: Callable[[Reply | Failure], None]) -> Exchange:
+        self.limits.append(ask.bounds.limit)
+        return super()._fetch(ask, done)
 
     def live(self, of: Fragment = ON) -> Live:
         return next(live for live in self.guarded.states() if live.name == of.name)
@@ -143,8 +143,7 @@ def test_an_exchange_that_has_ended_is_not_cancelled() -> None:
     guards.ask(ON)
     pace = guards.guarded._paces["shop"]
     told = list[Reply | Failure]()
-    policy, ask = ON.policy, guards.open[0].ask
-    exchange = pace.fetch(ask, timeout=policy.timeout, max_body=1, limit=64, optional=True, done=told.append)
+    exchange = pace.fetch(guards.open[0].ask, told.append)
     guards.open[1].reply()
     exchange.cancel()
     assert len(told) == 1

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from bff.markup.check import Checker
-from bff.model import Ask, Failure, Forward, Grant, Outcome, Reason, Ref, Reply, Result, Timeout
+from bff.model import Ask, Bounds, Failure, Forward, Grant, Outcome, Reason, Ref, Reply, Result, Timeout
 from bff.page.flight import Wait
 from bff.rules.redirects import ways
 from bff.upstream import podlets
@@ -15,6 +15,7 @@ from tests.build import UPSTREAM, Flown, Upstreams, World, fragment
 
 SAID: dict[str, Any] = {"name": "basket", "version": "1.0.0", "content": "/", "fallback": "/fallback"}
 TIMEOUT = Timeout(connect=0.25, first_byte=1.0, total=1.5)
+BOUNDS = Bounds(TIMEOUT, max_body=9, limit=9, optional=True)
 
 
 class Layout:
@@ -27,8 +28,7 @@ class Layout:
         self.ended: list[Reply | Failure] = []
 
     def ask(self, target: str = "/manifest.json", headers: bytes = b"user-agent: bff\r\n") -> Any:
-        ask = Ask(UPSTREAM, "GET", target, headers)
-        return self.podlets(ask, timeout=TIMEOUT, max_body=9, limit=9, optional=True, done=self.ended.append)
+        return self.podlets(Ask(UPSTREAM, "GET", target, headers, BOUNDS), self.ended.append)
 
     def manifest(self, path: str = "/manifest.json", *, cache: str = "", **more: Any) -> None:
         body = json.dumps(SAID | more).encode()
@@ -135,8 +135,8 @@ def test_no_manifest_no_content(body: bytes, status: int, reason: Reason, why: s
 
 def test_manifest_and_content_are_asked_for_as_their_fragments_policy_says() -> None:
     layout, of = Layout(), fragment()
-    ask = Ask(UPSTREAM, "GET", "/manifest.json", b"user-agent: bff\r\n", fragment=of, policy=of.policy)
-    layout.podlets(ask, timeout=TIMEOUT, max_body=9, limit=9, optional=True, done=layout.ended.append)
+    ask = Ask(UPSTREAM, "GET", "/manifest.json", b"user-agent: bff\r\n", BOUNDS, fragment=of, policy=of.policy)
+    layout.podlets(ask, layout.ended.append)
     layout.manifest()
     asked = {each.ask.target: each.ask.fragment for each in layout.upstreams.flown}
     assert asked == {"/manifest.json": of, "/": of, "/fallback": None}, "nobody waits for the fallback"
@@ -158,7 +158,7 @@ def test_what_the_manifest_took_is_the_contents_no_more() -> None:
     layout.time = 1.2
     layout.manifest(fallback="")
     content = layout.upstreams.to("/")
-    assert content.timeout.total == pytest.approx(0.3)
+    assert content.ask.bounds.timeout.total == pytest.approx(0.3)
     content.reply()
     reply = layout.ended[0]
     assert isinstance(reply, Reply)

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bff.model import Ask, Exchange, Failure, Reply, Timeout, Upstream
+from bff.model import Ask, Bounds, Exchange, Failure, Reply, Timeout, Upstream
 from bff.timer import Timer
 from bff.upstream.client import Client
 
@@ -232,13 +232,7 @@ def ask(
         if not outcome.done():
             outcome.set_result(ended)
 
-    exchange = client(
-        Ask(upstream, method, target, headers, body, once),
-        timeout=timeout,
-        max_body=max_body,
-        limit=limit,
-        optional=optional,
-        done=done,
-    )
+    bounds = Bounds(timeout, max_body, limit, optional)
+    exchange = client.start(Ask(upstream, method, target, headers, bounds, body, once), done)
     assert not calls
     return Asked(exchange, outcome, calls)

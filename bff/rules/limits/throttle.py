@@ -22,15 +22,13 @@ LEAST: Final = 20
 class Throttle:
     """One context's. `until`: the time from which on it leaves nothing out, whatever else it knows."""
 
-    __slots__ = ("tally", "until")
+    __slots__ = ("_asked", "tally", "until")
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Tally) -> None:
+        """`asked`: counts what the context is asked, second tries among them, over the same ten seconds."""
         self.until = 0.0
-        self.tally = Tally(WINDOW)  # requests offered; some: accepted
-
-    def accepted(self, now: float) -> None:
-        """It answered, if only to say that it cannot."""
-        self.tally.count(now, some=True)
+        self.tally = Tally(WINDOW)  # what was not accepted, or left out; some: left out
+        self._asked = asked
 
     def rejected(self, now: float) -> None:
         """It was not there, too slow, or had too much to do."""
@@ -38,17 +36,20 @@ class Throttle:
         self.until = now + WINDOW
 
     def share(self, now: float) -> float:
-        """The probability with which a request is left out now."""
+        """The probability with which a request is left out now. What has not ended yet counts as accepted."""
         if now >= self.until:
             return 0.0
-        requests, accepts = self.tally.sums(now)
+        first, again = self._asked.sums(now)
+        lost, spared = self.tally.sums(now)
+        requests = first + again + spared
+        accepts = max(0, requests - lost)  # another process may have found out more than was asked here
         return max(0.0, (requests - K * accepts) / (requests + 1)) if requests >= LEAST else 0.0
 
     def spares(self, now: float, chance: float) -> bool:
         """Whether a request is left out; `chance`: from 0 to below 1, drawn for it. What is left out was offered too."""
         if chance >= self.share(now):
             return False
-        self.tally.count(now)
+        self.tally.count(now, some=True)
         return True
 
     def forget(self) -> None:

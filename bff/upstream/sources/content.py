@@ -18,7 +18,7 @@ LARGE = 64 * 1024
 """Bytes from which even checking markup leaves it: a hundred thousand tags take tens of milliseconds."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Content:
     """An answer, read: markup to place, JSON text to hand out, and the source's own timestamp (wall)."""
 

@@ -76,7 +76,7 @@ def checked(checker: Checker, fragment: Fragment, body: bytes, *, head: bool) ->
         return partial(_checked, checker, fragment, body, head)
     markup = checker.verdict(body, trust=fragment.trust, embeds=fragment.embeds, head=head)
     if markup is not None:
-        return Content(markup=markup)
+        return Content(markup)
     work = partial(_repaired, checker, fragment, body, head)
     return work if len(body) >= SLOW else work()
 

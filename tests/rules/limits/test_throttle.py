@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bff.rules.limits.throttle import LEAST, Throttle
+from bff.rules.limits.tally import Tally
+from bff.rules.limits.throttle import LEAST, WINDOW, Throttle
 
 
 def after(accepted: int, rejected: int) -> Throttle:
-    throttle = Throttle()
-    for _ in range(accepted):
-        throttle.accepted(0.0)
+    asked = Tally(WINDOW)
+    throttle = Throttle(asked)
+    for _ in range(accepted + rejected):
+        asked.count(0.0)
     for _ in range(rejected):
         throttle.rejected(0.0)
     return throttle
