@@ -211,7 +211,10 @@ def merged(entry: Entry, found: Fields) -> Fields:
 
 def tags(call: Call, found: Fields) -> tuple[str, ...]:
     """The registration's tags and the upstream's own, confined to its context, each once."""
-    own = [keys.fill(pattern, call.values) for pattern in call.fragment.tags]
+    patterns = call.fragment.tags
+    if not patterns and b"surrogate-key" not in found and b"cache-tag" not in found:
+        return ()
+    own = [keys.fill(pattern, call.values) for pattern in patterns]
     if b"surrogate-key" in found:
         own += words(found, b"surrogate-key")
     if b"cache-tag" in found:
