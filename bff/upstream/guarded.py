@@ -91,9 +91,7 @@ class Guarded:
         if policy.adaptive == "on":
             home = self._paces.get(fragment.context) or self._pace(fragment.context, policy.concurrency)
         tries = Tries(home, guard, ask, policy, now, done)
-        if probe:
-            tries.probe = True
-        tries.go()
+        tries.go(probe=probe)
         return tries
 
     def calm(self, name: str) -> bool:

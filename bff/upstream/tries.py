@@ -35,7 +35,8 @@ class Tries:
     """An exchange of one or more. Ends once; `_done` is None from then on."""
 
     # what most never set is the class's: making one is on the hot path
-    probe = False  # the breaker waits for how it ends
+    _plain = True  # there is nothing to think of but handing a good end on
+    _probe = False  # the breaker waits for how it ends
     _first: Exchange | None = None  # under way; a retry takes its place
     _hedge: Exchange | None = None  # under way beside it
     _alarm: Deadline | None = None  # when there may be a second one
@@ -61,14 +62,17 @@ class Tries:
         self._began = now
         self._done: Callable[[Answer], None] | None = done
 
-    def go(self) -> None:
+    def go(self, *, probe: bool = False) -> None:
+        """`probe`: it is the breaker's, which waits for how it ends."""
+        if probe:
+            self._plain, self._probe = False, True
         if self._policy.hedge.after is not None:
             self._plan_hedge(self._policy.hedge.after)
         self._first = self._home.fetch(self._asked, self._landed)
 
     def cancel(self) -> None:
         if self._done is not None:
-            if self.probe:
+            if self._probe:
                 self._guard.learn(UNKNOWN, self._policy.breaker, self._home.now(), probe=True)
             if self._hedged:
                 self._home.counts.hedged(self._guard.fragment.context, won=False)
@@ -79,28 +83,30 @@ class Tries:
     def _landed(self, answer: Answer) -> None:
         """The first one, or a retry."""
         self._first = None
-        now = self._home.now()
-        verdict = again.verdict(answer)
-        self._guard.learn(verdict, self._policy.breaker, now, probe=self.probe)
-        self.probe = False
-        if self._measured and verdict is FINE:
-            self._guard.latencies.add(now - self._began)
+        now, verdict = self._home.now(), again.verdict(answer)
         done = self._done
-        if verdict is FINE and done is not None and self._alarm is None and not self._hedged and not self._retries:
+        if self._plain and verdict is FINE and done is not None:
             self._done = None
+            self._guard.circuit.fine(now)
             done(answer)
         else:
+            self._learn(verdict, now)
             self._settle(_shifted(answer, self._late), verdict, now, hedge=False)
 
     def _hedge_landed(self, answer: Answer) -> None:
         self._hedge = None
         now = self._home.now()
         verdict = again.verdict(answer)
-        self._guard.learn(verdict, self._policy.breaker, now, probe=self.probe)
-        self.probe = False
-        if self._measured and verdict is FINE:  # the first would have taken longer; the budget bounds what that brings
-            self._guard.latencies.add(now - self._began)
+        self._learn(verdict, now)
         self._settle(_shifted(answer, self._hedged), verdict, now, hedge=True)
+
+    def _learn(self, verdict: Verdict, now: float) -> None:
+        self._guard.learn(verdict, self._policy.breaker, now, probe=self._probe)
+        self._probe = False
+        if (
+            self._measured and verdict is FINE
+        ):  # of a hedge: the first would have taken longer; the budget bounds what that brings
+            self._guard.latencies.add(now - self._began)
 
     def _settle(self, answer: Answer, verdict: Verdict, now: float, *, hedge: bool) -> None:
         """One has ended, where there is more to think of than handing it on."""
@@ -184,6 +190,7 @@ class Tries:
             return
         self._held = None
         self._superseded(held)
+        self._plain = False
         self._retries += 1
         self._home.counts.retried(self._guard.fragment.context)
         self._late = now - self._began
@@ -191,6 +198,7 @@ class Tries:
 
     def _plan_hedge(self, after: float | str | None) -> None:
         guard, began = self._guard, self._began
+        self._plain = False
         guard.shared.hedges.asked(began)
         if isinstance(after, str):
             self._measured = True
