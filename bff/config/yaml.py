@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -206,11 +207,16 @@ class _Builder:
 
     def commented(self, name: str, mark: Mark) -> None:
         """Tell of `contact: #team`, whose value is a comment: it is not what anybody means."""
-        rest = self.text.splitlines()[mark.key_line - 1][mark.key_column - 1 + len(name) :]
+        rest = self.lines[mark.key_line - 1][mark.key_column - 1 + len(name) :]
         if _COMMENT.match(rest):
             message, remedy = f"{name} has no value but a comment", 'put quotes around text that begins with "#"'
             told = _finding(self.file, (mark.key_line, mark.key_column), "comment", message, remedy)
             self.findings.append(replace(told, severity="warning"))
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The text's, split once: a large file may hold many empty values."""
+        return self.text.splitlines()
 
     def anchored(self, event: Any) -> None:
         sign, what = ("*", "alias") if isinstance(event, yaml.AliasEvent) else ("&", "anchor")

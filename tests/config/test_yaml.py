@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -155,3 +158,20 @@ def test_a_huge_file_is_a_finding(tmp_path: Path) -> None:
 def test_no_text_is_a_traceback(text: str) -> None:
     document, found = parse(text, file="x")
     assert document is not None or found
+
+
+def test_the_lines_of_a_file_with_many_empty_values_are_told_apart_once() -> None:
+    split = []
+
+    def called(_: FrameType, event: str, what: Any) -> None:
+        if event == "c_call" and what.__name__ == "splitlines":
+            split.append(what)
+
+    before = sys.getprofile()
+    sys.setprofile(called)
+    try:
+        document, found = parse("".join(f"a{n}:\n" for n in range(100)), file="x")
+    finally:
+        sys.setprofile(before)
+    assert document is not None
+    assert (len(document.tree), found, len(split)) == (100, [], 1)
