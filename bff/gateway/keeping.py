@@ -97,7 +97,7 @@ class Keeping:
             return found
         before = self.selected(job)
         fits = worth(found, cache) and storing.displaces(found, before.stored if before is not None else None)
-        return found if fits else Refused("status")
+        return found if fits else storing.unfit(status, asks=found.no_cache)
 
     def keep(self, job: Job, came: Came, body: bytes, began: float) -> bool:
         """Keep an answer whose terms allow it, now that it is complete."""

@@ -20,6 +20,7 @@ from bff.gateway.proxied import Again, Brought, Came, Job, Renewed
 from bff.gateway.spool import Reader
 from bff.model import Clock, Failure, Headers, Reason, Telemetry
 from bff.rules import cachestatus, forwarding, ranges, reuse, validators, vary
+from bff.rules.caching import fields
 from bff.rules.early import BETA, early
 from bff.rules.forwarding import Lines
 from bff.rules.reuse import Reuse, Use
@@ -186,12 +187,12 @@ class Turn:
             if isinstance(landed, Failure):
                 await self._failed(landed, kept, decision)
                 return True
-            if not isinstance(landed, Came) or isinstance(landed.terms, Refused) or not flight.spool.keep:
-                if isinstance(landed, Came) and reuse.stands_in(decision, landed.status) and kept is not None:
-                    await self._whole(self._kept(kept, decision, "stale-error"))
-                    return True
+            if not isinstance(landed, Came):
                 return False
-            if not vary.matches(landed.terms, self._job.request):
+            if reuse.stands_in(decision, landed.status) and kept is not None:
+                await self._whole(self._kept(kept, decision, "stale-error"))
+                return True
+            if not self._shares(flight, landed):
                 return False
             self._count("miss")
             said = cachestatus.forwarded(decision.why, collapsed=True)
@@ -199,6 +200,13 @@ class Turn:
             return True
         finally:
             reader.leave()
+
+    def _shares(self, flight: Flight, landed: Came) -> bool:
+        """Whether another request's answer is this one's: one that may be kept, or an error that this one would get as well."""
+        terms, mine = landed.terms, self._job.request
+        if isinstance(terms, Stored):
+            return bool(flight.spool.keep) and vary.matches(terms, mine)
+        return terms.collapses and vary.alike(fields(landed.lines), flight.job.request, mine)
 
     # --- from the context ---------------------------------------------------------------------------------------------
 

@@ -15,9 +15,13 @@ Why = Literal[
 
 
 class Refused(NamedTuple):
-    """An answer that may not be kept or shared, and what forbids it (`detail=` of Cache-Status)."""
+    """An answer that may not be kept or shared, and what forbids it (`detail=` of Cache-Status).
+
+    `collapses`: an error that nothing but its status keeps out: who waits for it already may have it.
+    """
 
     reason: Why
+    collapses: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

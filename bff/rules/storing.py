@@ -103,7 +103,12 @@ def _refused(method: str, head: _Head) -> Refused | None:
         return Refused("vary")
     if b"authorization" in head.request and not _shows_all(head):
         return Refused("authorization")
-    return None if _cacheable(head) else Refused("status")
+    return None if _cacheable(head) else unfit(status, asks=said.no_cache)
+
+
+def unfit(status: int, *, asks: bool) -> Refused:
+    """What only its status, or that it is of no use, keeps out. `asks`: it must not be shown without asking."""
+    return Refused("status", collapses=status >= 500 and not asks)
 
 
 def _shows_all(head: _Head) -> bool:
@@ -173,6 +178,11 @@ _REFUSES: Final = "test_storing.py::test_what_is_not_stored"
 _STORES: Final = "test_storing.py::test_what_is_stored"
 
 RULES: Final = (
+    Rule(
+        "RFC 9111 §4",
+        "Of errors that only their status keeps out of the store, those who wait for one already have it; who comes later asks.",
+        "test_storing.py::test_which_errors_are_for_all_who_wait",
+    ),
     Rule(
         "RFC 9111 §3",
         "Only answers to GET are stored, whole ones: no 206, no 304, nothing with Content-Range.",

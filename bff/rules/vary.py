@@ -67,6 +67,12 @@ def matches(stored: Stored, request: Fields) -> bool:
     return not stored.vary or stored.selecting == selecting(stored.vary, request)
 
 
+def alike(answer: Fields, one: Fields, other: Fields) -> bool:
+    """Whether two requests to one URI say the same, but for whose they are where the answer does not name that."""
+    ignored = {b"x-forwarded-for"}.difference(names(answer) or ())
+    return all(one.get(name) == other.get(name) for name in (one.keys() | other.keys()) - ignored)
+
+
 def select(kept: Iterable[Stored], request: Fields) -> Stored | None:
     """The latest of the answers that a request selects, or None."""
     found = [stored for stored in kept if matches(stored, request)]

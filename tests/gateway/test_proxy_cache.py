@@ -240,6 +240,45 @@ async def test_an_answer_that_cannot_be_shared_releases_all_at_once(tmp_path: Pa
         await asyncio.gather(*asking)
 
 
+async def test_an_error_is_for_all_who_wait_for_it(tmp_path: Path) -> None:
+    body = b"out of order" * 20_000  # more than may wait for the slowest of those who read it
+    upstream = Upstream([said(body, "500 No", retry_after="7")])
+    async with site(tmp_path, upstream) as shop:
+        answers = await herd(shop, upstream)
+        assert {(answer.status, answer.body, answer.headers["retry-after"]) for answer in answers} == {(500, body, "7")}
+        told = sorted(answer.headers["cache-status"] for answer in answers)
+        assert told == ["bff; fwd=uri-miss; collapsed"] * 49 + ["bff; fwd=uri-miss; detail=status"]
+        assert len(upstream.asked) == 1
+        await shop.ask()
+    assert len(upstream.asked) == 2, "who comes later asks: an error is not kept"
+
+
+async def test_an_error_with_a_retry_is_two_requests(tmp_path: Path) -> None:
+    upstream = Upstream([said(b"", "503 No")])
+    async with site(tmp_path, upstream) as shop:
+        assert {answer.status for answer in await herd(shop, upstream, 20)} == {503}
+    assert len(upstream.asked) == 2
+
+
+@pytest.mark.parametrize("says", [{"set_cookie": "a=1"}, {"cache_control": "no-store"}, {"vary": "*"}])
+async def test_an_error_that_is_somebodys_own_releases_all(tmp_path: Path, says: dict[str, str]) -> None:
+    upstream = Upstream([said(b"", "500 No", **says)])
+    async with site(tmp_path, upstream) as shop:
+        await herd(shop, upstream, 10)
+    assert len(upstream.asked) == 10
+
+
+async def test_an_error_to_another_request_is_asked_for(tmp_path: Path) -> None:
+    upstream = Upstream([said(b"", "500 No")])
+    async with site(tmp_path, upstream) as shop:
+        upstream.gate.clear()
+        asking = [asyncio.ensure_future(shop.ask(headers={"Accept": kind})) for kind in ("a/b", "a/b", "c/d", "c/d")]
+        await until(lambda: len(shop.server.server.shared.cycles) == 4 and upstream.asked)
+        upstream.gate.set()
+        await asyncio.gather(*asking)
+    assert sorted(asked.headers["accept"] for asked in upstream.asked) == ["a/b", "c/d"]
+
+
 async def test_waiters_of_another_variant_ask_for_themselves(tmp_path: Path) -> None:
     upstream = Upstream([said(cache_control="max-age=60", vary="accept-language")])
     async with site(tmp_path, upstream) as shop:

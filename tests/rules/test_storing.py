@@ -22,7 +22,7 @@ SIGNED = head("authorization: Bearer x")
         ([FRESH, "content-range: bytes 0-1/2"], 200, [], "GET", "partial"),
         ([FRESH], 103, [], "GET", "status"),
         ([], 302, [], "GET", "status"),
-        ([], 500, [], "GET", "status"),
+        (["cache-control: no-cache"], 500, [], "GET", "status"),
         (["cdn-cache-control: foo", f"expires: {at(60)}"], 302, [], "GET", "status"),
         ([FRESH], 401, [], "GET", "status"),
         ([FRESH], 403, [], "GET", "status"),
@@ -86,6 +86,28 @@ def test_one_persons_store_may_keep_what_is_theirs() -> None:
     named = answer('cache-control: private="x-user"', "x-user: ann", private=True)
     assert isinstance(named, Stored)
     assert (b"x-user", b"ann") in named.headers
+
+
+@pytest.mark.parametrize(
+    ("texts", "status", "collapses"),
+    [
+        ([], 500, True),
+        (["retry-after: 5", "vary: accept"], 503, True),
+        (["cache-control: no-cache"], 500, False),
+        (["cache-control: no-store"], 500, False),
+        (["cache-control: private"], 500, False),
+        (["set-cookie: a=1"], 500, False),
+        (["vary: *"], 500, False),
+        ([], 511, False),
+        ([], 429, False),
+        ([], 302, False),
+        (["cache-control: must-understand, no-store"], 599, False),
+    ],
+)
+def test_which_errors_are_for_all_who_wait(texts: list[str], status: int, collapses: bool) -> None:
+    found = answer(*texts, status=status)
+    assert isinstance(found, Refused)
+    assert found.collapses is collapses
 
 
 def test_must_understand() -> None:

@@ -27,6 +27,24 @@ def test_what_vary_names(texts: list[str], names: tuple[bytes, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("named", "second", "same"),
+    [
+        ("", ["accept: a", "x-forwarded-for: 192.0.2.1"], True),
+        ("Accept", ["accept: a", "x-forwarded-for: 192.0.2.2"], True),
+        ("X-Forwarded-For", ["accept: a", "x-forwarded-for: 192.0.2.1"], True),
+        ("Accept, X-Forwarded-For", ["accept: a", "x-forwarded-for: 192.0.2.2"], False),
+        ("", ["accept: b", "x-forwarded-for: 192.0.2.1"], False),
+        ("", ["x-forwarded-for: 192.0.2.1"], False),
+        ("", ["accept: a", "x-key: 1", "x-forwarded-for: 192.0.2.1"], False),
+    ],
+)
+def test_which_requests_say_the_same(named: str, second: list[str], same: bool) -> None:
+    first = head("accept: a", "x-forwarded-for: 192.0.2.1")
+    assert vary.alike(head(f"vary: {named}"), first, head(*second)) is same
+    assert vary.alike(head(f"vary: {named}"), head(*second), first) is same
+
+
+@pytest.mark.parametrize(
     ("named", "first", "second", "same"),
     [
         ("Foo", ["foo: 1"], ["foo: 1"], True),
