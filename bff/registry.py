@@ -169,7 +169,11 @@ class Registry:
     # --- loading ------------------------------------------------------------------------------------------------------
 
     def _next(self) -> World:
-        folders, notes = _folders(self.settings.fragments)
+        root = self.settings.fragments
+        try:
+            folders, notes = _folders(root)
+        except OSError as error:  # nobody is known to be gone: each keeps its last good version
+            folders, notes = [root / name for name in self._kept], [_away(root, error)]
         notes = [*self._told, *notes]
         layouts = tuple((folder.name, *_files(folder / "layouts")) for folder in folders)
         kept = {folder.name: self._attempt(folder, layouts) for folder in folders}
@@ -289,14 +293,11 @@ async def _changes(folder: Path, file: Path | None, stop: anyio.Event) -> AsyncI
 
 def _folders(root: Path) -> tuple[list[Path], list[Finding]]:
     """The folders of contexts, in alphabetical order, and a note for each that holds no registration."""
-    if not root.is_dir():
-        remedy = "create it with `bff new context NAME`, or name another with --fragments"
-        return [], [_note(root, "no-fragments", "there is no such folder", remedy, severity="warning")]
     folders, notes = [], []
     for entry in sorted(root.iterdir()):
         if entry.name.startswith((".", "_")) or entry.name in _SKIPPED or not entry.is_dir():
             continue
-        if (entry / "context.yaml").exists():
+        if _registers(entry):
             folders.append(entry)
         else:
             notes.append(
@@ -305,12 +306,29 @@ def _folders(root: Path) -> tuple[list[Path], list[Finding]]:
     return folders, notes
 
 
+def _away(root: Path, error: OSError) -> Finding:
+    """Why there is nothing to read: moved away for a moment, a share that is gone, somebody else's."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        remedy = "create it with `bff new context NAME`, or name another with --fragments"
+        return _note(root, "no-fragments", "there is no such folder", remedy, severity="warning")
+    message = f"cannot be read: {error.strerror}"
+    return _note(root, "unreadable", message, "check its permissions", severity="error")
+
+
+def _registers(folder: Path) -> bool:
+    """Whether it is a context's; whoever reads one that nobody may look into says so, and harms no other."""
+    try:
+        return (folder / "context.yaml").exists()
+    except OSError:
+        return True
+
+
 def _note(file: Path, code: str, message: str, remedy: str, *, severity: Any = "note") -> Finding:
     return Finding(file=str(file), line=1, column=1, code=code, message=message, remedy=remedy, severity=severity)
 
 
-def _files(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[tuple[str, int, int, int]]:
-    """Every file under `folder` that a registration may use, with what changes when its content does.
+def _files(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[tuple[str, int, int, int, int]]:
+    """Every file under `folder` that a registration may use, with what changes when its content does, or who may read it.
 
     Links are followed, but into each folder once: one that leads back to where it stands would have no end.
     """
@@ -333,4 +351,4 @@ def _files(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[t
             stat = entry.stat()
         except OSError:  # gone meanwhile, or a link to nowhere
             continue
-        yield entry.path, stat.st_mtime_ns, stat.st_size, stat.st_ino
+        yield entry.path, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino

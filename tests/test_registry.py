@@ -85,6 +85,28 @@ async def test_a_missing_folder_is_a_finding(tmp_path: Path) -> None:
     assert codes(world) == ["no-fragments"]
 
 
+async def test_a_folder_that_is_away_takes_nothing_down(tmp_path: Path) -> None:
+    shop(tmp_path / "fragments")
+    made = registry(tmp_path / "fragments")
+    made.load()
+    (tmp_path / "fragments").rename(tmp_path / "aside")
+    world = made.reload()
+    assert ([*world.pages], world.loaded) == (["shop/cart"], {"shop": False})
+    assert codes(world) == ["no-fragments", "unreadable"]
+    (tmp_path / "aside").rename(tmp_path / "fragments")
+    world = made.reload()
+    assert ([*world.pages], world.loaded, codes(world)) == (["shop/cart"], {"shop": True}, [])
+
+
+async def test_a_folder_that_cannot_be_looked_into_is_one_contexts_finding(tmp_path: Path) -> None:
+    shop(tmp_path)
+    long = tmp_path / "locked"  # as with a folder of somebody else's: asking whether there is a file fails
+    long.mkdir()
+    (long / "context.yaml").symlink_to("x" * 256)
+    world = registry(tmp_path).load()
+    assert (world.loaded, codes(world)) == ({"locked": False, "shop": True}, ["unreadable"])
+
+
 async def test_at_start_the_first_context_holds_a_route(tmp_path: Path) -> None:
     for name in ("b", "a"):
         pages = "pages:\n  home:\n    path: /\n    template: pages/home.html\n"
