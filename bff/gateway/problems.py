@@ -40,7 +40,7 @@ class Answer:
 
 def problem(status: int, detail: str, *, html: bool, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
     """An error with a status and a sentence for whoever sees it; never stored by anybody."""
-    title = HTTPStatus(status).phrase
+    title = _title(status)
     if html:
         body = _PAGE.format(status=status, title=escape(title), detail=escape(detail)).encode()
         kind, more = b"text/html; charset=utf-8", [(b"content-security-policy", _CSP)]
@@ -54,3 +54,11 @@ def problem(status: int, detail: str, *, html: bool, headers: Sequence[tuple[byt
         (b"x-content-type-options", b"nosniff"),
     ]
     return Answer(status, [*own, *more, *headers], body)
+
+
+def _title(status: int) -> str:
+    """A context may answer with a status that nobody registered: one of its class (RFC 9110 §15)."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Client Error" if status < 500 else "Server Error"

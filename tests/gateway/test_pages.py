@@ -213,6 +213,15 @@ async def test_the_primarys_own_error_is_the_pages_with_its_body_in_place(status
     assert b"<h1>own</h1>" in asked.body
 
 
+async def test_its_own_error_that_nobody_registered_passes_without_a_body_too() -> None:
+    site = Site(page(PRIMARY))
+    asked = await site.ask(accept="text/html").settle()
+    site.world.upstreams.to("/main").reply(b"", 499)
+    await asked.settle()
+    assert asked.status == 499
+    assert b"<h1>Client Error</h1>" in asked.body
+
+
 async def test_its_own_error_without_a_body_shows_the_error_shell_with_its_status() -> None:
     site = Site(page(PRIMARY, error=ERROR))
     asked = await site.ask().settle()

@@ -2,6 +2,8 @@ import json
 from base64 import b64encode
 from hashlib import sha256
 
+import pytest
+
 from bff.gateway.problems import problem
 
 
@@ -17,6 +19,14 @@ def test_a_problem_for_programs() -> None:
     assert head[b"content-type"] == b"application/problem+json"
     assert head[b"retry-after"] == b"1"
     assert int(head[b"content-length"]) == len(made.body)
+
+
+@pytest.mark.parametrize(("status", "title"), [(420, "Client Error"), (499, "Client Error"), (599, "Server Error")])
+def test_a_status_that_nobody_registered_is_one_of_its_class(status: int, title: str) -> None:
+    """A context may answer with any (RFC 9110 §15)."""
+    made = json.loads(problem(status, "No.", html=False).body)
+    assert (made["title"], made["status"]) == (title, status)
+    assert f"<h1>{title}</h1>".encode() in problem(status, "No.", html=True).body
 
 
 def test_a_page_for_people_escapes_what_it_says() -> None:
