@@ -35,7 +35,7 @@ class Keeping:
         telemetry: Telemetry,
         *,
         archive: Archive | None,
-        purge: Callable[[Purge], Awaitable[int]],
+        purge: Callable[[Iterable[Purge]], Awaitable[int]],
         clock: Clock,
         wall: Clock,
         random: Clock,
@@ -180,15 +180,19 @@ class Keeping:
         if job.method in invalidation.SAFE or not 200 <= status < 400:
             return False
         found, context = fields(headers), job.route.context
+        named = []
         for uri in self._doubtful(job, status, found):
             if self._told.take(uri, self._clock()):
-                await self._purge(Purge(kind="tag", value=invalidation.tag(uri), context=context))
+                named.append(invalidation.tag(uri))
             else:
                 self._forget(context, [uri])
-        for tag in words(found, b"bff-changed"):
-            await self._purge(Purge(kind="tag", value=tag, context=context))
+        changed = [
+            Purge(kind="tag", value=tag, context=context)
+            for tag in dict.fromkeys([*named, *words(found, b"bff-changed")])
+        ]
         if job.principal is not None:
-            await self._purge(Purge(kind="context", value=context, principal=job.principal))
+            changed.append(Purge(kind="context", value=context, principal=job.principal))
+        await self._purge(changed)
         return True
 
     def _doubtful(self, job: Job, status: int, found: Fields) -> tuple[str, ...]:
@@ -229,8 +233,8 @@ def shown(job: Job, status: int, headers: Headers, task: str | None) -> Lines | 
     if scripted is None:
         return None
     lines = [*forwarding.answer(headers), *scripted, forwarding.VIA]
-    if status == 204:
-        lines = [line for line in lines if line[0] != b"content-length"]  # RFC 9110 §8.6
+    if status in (204, 205):  # RFC 9110 §8.6, §15.3.6: neither has a body, whatever is said
+        lines = [line for line in lines if line[0] != b"content-length"]
     stated = text(fields(headers), b"location")
     if not stated:
         return lines

@@ -7,7 +7,7 @@ is what the registration grants.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final
 
@@ -39,7 +39,12 @@ class Posts:
     """Exchanges unsafe requests with primaries; what such a request may have changed is purged."""
 
     def __init__(
-        self, *, fetch: Fetch, purge: Callable[[Purge], Awaitable[object]], telemetry: Telemetry, tasks: Underway
+        self,
+        *,
+        fetch: Fetch,
+        purge: Callable[[Iterable[Purge]], Awaitable[object]],
+        telemetry: Telemetry,
+        tasks: Underway,
     ) -> None:
         self._fetch = fetch
         self._purge = purge
@@ -124,10 +129,10 @@ class Posts:
 
     async def _changed(self, context: str, principal: str | None, tags: list[str]) -> None:
         """Forget the context's private entries of this principal, and its entries with the tags that it names."""
+        changed = [Purge(kind="tag", value=tag, context=context) for tag in dict.fromkeys(tags)]
         if principal is not None:
-            await self._purge(Purge(kind="context", value=context, principal=principal))
-        for tag in dict.fromkeys(tags):
-            await self._purge(Purge(kind="tag", value=tag, context=context))
+            changed.insert(0, Purge(kind="context", value=context, principal=principal))
+        await self._purge(changed)
 
 
 def _watched(scope: Mapping[str, Any], receive: Receive) -> AbstractAsyncContextManager[OnClosed]:

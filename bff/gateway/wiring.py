@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING
@@ -110,7 +110,7 @@ def wire(gateway: Gateway) -> Running:
 
     overrides = _overrides(gateway, tier)
     invalidation = invalidate(gateway, store=store, resolver=resolver, tier=tier, overrides=overrides, heard=heard)
-    purge = invalidation.changes.purge
+    purge = invalidation.changes.purge_all
     posts = Posts(fetch=guarded.start, purge=purge, telemetry=gateway.telemetry, tasks=underway)
     return Running(
         timer=timer,
@@ -164,7 +164,7 @@ def _proxy(
     store: MemoryStore,
     tier: Tier | None,
     underway: Underway,
-    purge: Callable[[Purge], Awaitable[int]],
+    purge: Callable[[Iterable[Purge]], Awaitable[int]],
 ) -> Proxy:
     """What answers proxy routes, over the registrations as they are now."""
     telemetry, clock = gateway.telemetry, time.monotonic

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from bff.model import Forward, Grant, Headers, Route, Upstream
 from bff.rules import redirects
 from bff.rules.cookies import cookies
-from bff.rules.stored import HOP_BY_HOP
+from bff.rules.stored import HOP_BY_HOP, listed
 
 Lines = list[tuple[bytes, bytes]]
 
@@ -124,8 +124,7 @@ _SEGMENTS: Final = re.compile(r"[/\\]")
 
 def connection(headers: Headers) -> frozenset[bytes]:
     """The fields that are of one connection: the known ones, and those that Connection names (RFC 9110 §7.6.1)."""
-    named = [part for name, value in headers if name == b"connection" for part in value.split(b",")]
-    return HOP_BY_HOP | {part.strip(b" \t").lower() for part in named}
+    return HOP_BY_HOP | listed(value for name, value in headers if name == b"connection")
 
 
 def request(

@@ -5,6 +5,7 @@ Pure words; `storing` makes them, `vary`, `reuse`, `validators`, `revalidation` 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -53,3 +54,10 @@ HOP_BY_HOP: Final = frozenset(
     b"te trailer transfer-encoding upgrade".split()
 )
 """RFC 9110 §7.6.1 and RFC 9111 §3.1: of one connection, or between two neighbours; never kept."""
+_FOR_ALL: Final = frozenset({b"cache-control", b"cdn-cache-control", b"content-range", b"expires", b"vary"})
+"""What says who may keep an answer, and for whom: meant for all who get it, so that Connection cannot take it away (RFC 9110 §7.6.1)."""
+
+
+def listed(values: Iterable[bytes]) -> frozenset[bytes]:
+    """The fields that Connection's values name as being of that connection."""
+    return frozenset(part.strip(b" \t").lower() for value in values for part in value.split(b",")) - _FOR_ALL

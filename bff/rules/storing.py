@@ -12,7 +12,7 @@ from bff.rules.caching import HEURISTIC_STATUSES, Fields, Lines, fields
 from bff.rules.control import Control, control, never_stale, targeted
 from bff.rules.dates import lenient, written
 from bff.rules.rule import Rule
-from bff.rules.stored import HOP_BY_HOP, Mode, Refused, Stored
+from bff.rules.stored import HOP_BY_HOP, Mode, Refused, Stored, listed
 
 PARTIAL: Final = frozenset({206, 304})
 NEVER: Final = frozenset({401, 403, 407, 428, 429, 431, 511})
@@ -163,7 +163,7 @@ def _kept(head: _Head, date: bytes) -> tuple[tuple[bytes, bytes], ...]:
     if not head.private:
         dropped |= head.said.private_fields
     if b"connection" in head.found:
-        dropped |= {part.strip(b" \t").lower() for part in head.found[b"connection"].split(b",")}
+        dropped |= listed([head.found[b"connection"]])
     if not date:
         return tuple(line for line in head.lines if line[0] not in dropped)
     return (*(line for line in head.lines if line[0] not in dropped | {b"date"}), (b"date", date))

@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 
 from bff.gateway.posts import Posts
 from bff.gateway.problems import Answer
-from bff.model import Forward, Grant, Reason
+from bff.model import Forward, Grant, Purge, Reason
 from bff.store.purger import Purger
 from tests.build import World, fragment, slot
 
@@ -30,7 +30,13 @@ class Desk:
     def __init__(self) -> None:
         self.world = World(fragments={"shop/basket": BASKET, "other/mine": OTHER})
         purger = Purger(self.world.store, None, clock=self.world.loop.time)
-        self.posts = Posts(fetch=self.world.upstreams, purge=purger, telemetry=self.world.seen, tasks=self.world.tasks)
+        self.purged: list[list[Purge]] = []
+
+        async def purge(purges: Iterable[Purge]) -> int:
+            self.purged.append([*purges])
+            return await purger(*self.purged[-1])
+
+        self.posts = Posts(fetch=self.world.upstreams, purge=purge, telemetry=self.world.seen, tasks=self.world.tasks)
 
     async def post(
         self,
@@ -239,6 +245,7 @@ async def test_a_change_expires_the_tags_that_it_names(named: str) -> None:
     desk.world.upstreams.to("/basket").reply(b"", bff_changed=named)
     await task
     assert desk.world.store.entries == 0
+    assert [len(each) for each in desk.purged] == [3]  # all at once: the log that processes share is written once
 
 
 async def test_a_post_that_begins_a_task_leads_to_it() -> None:

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bff.rules import forwarding
 from bff.rules.reuse import Use, reuse
 from bff.rules.stored import Refused, Stored
 from bff.rules.storing import UNDERSTOOD, compiled, displaces, restored
@@ -108,6 +109,18 @@ def test_which_errors_are_for_all_who_wait(texts: list[str], status: int, collap
     found = answer(*texts, status=status)
     assert isinstance(found, Refused)
     assert found.collapses is collapses
+
+
+@pytest.mark.parametrize(
+    "said", ["cache-control: no-store", "cdn-cache-control: private", "vary: *", "content-range: bytes 0-1/2"]
+)
+def test_connection_takes_nothing_away_that_forbids_storing(said: str) -> None:
+    named = said.partition(":")[0]
+    lines = [(b"connection", f"close, {named.title()}, X-Four".encode()), (b"x-four", b"4"), (b"etag", b'"a"')]
+    name, _, value = said.encode().partition(b": ")
+    shown = forwarding.answer([*lines, (name, value)])
+    assert shown == [(b"etag", b'"a"'), (name, value)]
+    assert isinstance(answer(said, f"connection: {named}", "date: Thu, 01 Jan 2026 00:00:00 GMT"), Refused)
 
 
 def test_must_understand() -> None:
