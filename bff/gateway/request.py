@@ -215,11 +215,8 @@ class Locales:
 def _by_quality(text: str) -> list[str]:
     ranked = []
     for at, part in enumerate(text.split(",")):
-        tag, _, quality = part.partition(";q=")
-        try:
-            weight = float(quality) if quality else 1.0
-        except ValueError:
-            weight = 0.0
+        tag, _, param = part.partition(";")
+        weight = (_weight(param.strip().removeprefix("q=")) or 0.0) if param else 1.0
         if weight > 0 and tag.strip():
             ranked.append((-weight, at, tag.strip()))
     return [tag for _, _, tag in sorted(ranked)]

@@ -84,6 +84,8 @@ def test_locales_are_negotiated() -> None:
     assert locales.negotiate(b"es-MX,es;q=0.9,en;q=0.8") == "es"
     assert locales.negotiate(b"pt-br") == "pt-BR"
     assert locales.negotiate(b"en;q=0.1, es;q=0.5") == "es"
+    assert locales.negotiate(b"en; q=0.1 , es ; q=0.5") == "es"  # with spaces, as RFC 9110 §12.4.2 has it
+    assert locales.negotiate(b"fr; q=0.9, es; q=0.5") == "es"
     assert locales.negotiate(b"fr, de") == "en"
     assert locales.negotiate(b"es;q=0, fr;q=x") == "en"
     assert locales.negotiate(b"") == "en"
