@@ -6,6 +6,7 @@ Owns which requests are theirs, whether they may pass, and what of them does. Wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 from urllib.parse import quote
 
 from bff.gateway import arrivals
@@ -24,6 +25,7 @@ from bff.rules.caching import fields
 from bff.rules.forwarding import REFUSED, SAFE, Lines
 
 Found = tuple[Route, dict[str, str]]
+_KNOWN: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 
 class Proxy:
@@ -68,6 +70,10 @@ class Proxy:
 
     async def __call__(self, found: Found, scope: Scope, receive: Receive, send: Send) -> None:
         route, given = found
+        preflight = self._preflight(route, scope) if scope["method"] == "OPTIONS" else None
+        if preflight is not None:
+            await send_answer(send, preflight, "OPTIONS")
+            return
         visit = self._visit(scope, route.fragment.policy.timeout.total)
         job = self._judged(route, given, scope, visit)
         try:
@@ -78,6 +84,11 @@ class Proxy:
                     await Turn(self._ground, job, scope["headers"], send, coming).answer()
         except Gone:
             return
+
+    def _preflight(self, route: Route, scope: Scope) -> Answer | None:
+        """What a browser is told that asks for a page of another origin; as it is: only here may it name methods and headers."""
+        headers = scope["headers"]
+        return self._ground.cors.preflight(headers, _asked_methods(_methods(route), headers))
 
     def _readable(self, answer: Answer, scope: Scope) -> Answer:
         said = (b"cache-status", cachestatus.forwarded("", detail="refused"))  # neither asked for, nor from the store
@@ -122,13 +133,9 @@ class Proxy:
 
     def _refused(self, route: Route, scope: Scope, visit: Visit) -> Answer | None:
         method, headers, html = scope["method"], scope["headers"], accepts_html(scope)
-        methods = route.methods | ({"HEAD"} if "GET" in route.methods else set())
-        if method == "OPTIONS":
-            preflight = self._ground.cors.preflight(headers, _asked_methods(methods, headers))
-            if preflight is not None:
-                return preflight
-            if forwarding.hops(headers) == 0:  # RFC 9110 §7.6.2: it ends here
-                return Answer(204, [(b"allow", _allow(methods))])
+        methods = _methods(route)
+        if method == "OPTIONS" and forwarding.hops(headers) == 0:  # RFC 9110 §7.6.2: it ends here
+            return Answer(204, [(b"allow", _allow(methods))])
         if method in REFUSED or not ("*" in methods or method in methods):
             return problem(405, f"{method} is not possible here.", html=html, headers=[(b"allow", _allow(methods))])
         if method not in SAFE and not route.cross_site and cross_site(visit.headers):
@@ -144,11 +151,16 @@ def _trace(visit: Visit) -> Lines:
     return [(name, value) for name, _, value in told]
 
 
-def _allow(methods: frozenset[str] | set[str]) -> bytes:
-    return ", ".join(sorted(methods - {"*"})).encode()
+def _methods(route: Route) -> frozenset[str]:
+    return route.methods | {"HEAD"} if "GET" in route.methods else route.methods
 
 
-def _asked_methods(methods: frozenset[str] | set[str], headers: Headers) -> set[str]:
+def _allow(methods: frozenset[str]) -> bytes:
+    """The value of Allow; of a route for all methods, those that everybody knows (an empty one would mean none)."""
+    return ", ".join(sorted(_KNOWN if "*" in methods else methods)).encode()
+
+
+def _asked_methods(methods: frozenset[str], headers: Headers) -> set[str]:
     if "*" not in methods:
         return set(methods)
     named = dict(headers)

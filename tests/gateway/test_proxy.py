@@ -211,6 +211,9 @@ async def test_tunnels_and_traces_never_pass(tmp_path: Path) -> None:
     async with site(tmp_path, upstream) as shop:
         refused = await shop.ask(method="TRACE")
         assert (refused.status, refused.headers["cache-status"]) == (405, "bff; detail=refused")
+        assert refused.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT", (
+            "an empty one would mean none"
+        )
         assert (await shop.ask(method="CONNECT")).status == 501
         assert (await shop.ask("*", method="OPTIONS")).status == 400
     assert upstream.asked == []
@@ -257,7 +260,11 @@ async def test_other_origins_may_read_what_the_operator_lets_them(tmp_path: Path
         answer = await shop.ask(headers={"Origin": "https://app.example"})
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "BREW"}
-        assert (await shop.ask(method="OPTIONS", headers=asked)).status == 204
+        named = {"Access-Control-Request-Headers": "x-one, x-two"}
+        preflight = await shop.ask(method="OPTIONS", headers=asked | named)
+        assert (preflight.status, preflight.headers["access-control-allow-methods"]) == (204, "BREW")
+        assert preflight.headers["access-control-allow-headers"] == "x-one, x-two"
+        assert "access-control-max-age" in preflight.headers
         assert (await shop.ask(method="OPTIONS", headers=asked | {"Origin": "https://evil.example"})).status == 403
         assert "access-control-allow-origin" not in (await shop.ask()).headers
         refused = await shop.ask("/shop/api/..", headers={"Origin": "https://app.example"})
@@ -304,6 +311,13 @@ async def test_answers_without_a_body(tmp_path: Path, method: str, status: str) 
             answer = await client.answer()
             assert answer.status == int(status[:3])
     assert len(shop.fake.peers) == 1
+
+
+async def test_a_205_that_comes_with_a_body_loses_it(tmp_path: Path) -> None:
+    async with site(tmp_path, Upstream([said(b"reset", "205 Reset Content")])) as shop:
+        for method in ("GET", "POST", "GET"):
+            answer = await shop.ask(method=method)
+            assert (answer.status, answer.body) == (205, b"")
 
 
 async def test_head(tmp_path: Path) -> None:
