@@ -67,5 +67,5 @@ def choose(config: Path | None, fragments: Path | None, env: Mapping[str, str] =
     """Read the settings: `config`, or `bff.yaml` where there is one. Raises `errors.UnusableInput`."""
     file = config or (DEFAULT if DEFAULT.is_file() else None)
     settings, findings = read_settings(file, env=env)
-    made = Chosen(settings=settings, config=file.resolve() if file else None, env=env, findings=tuple(findings))
-    return made if fragments is None else made.having(fragments=fragments.resolve())
+    made = Chosen(settings=settings, config=file.absolute() if file else None, env=env, findings=tuple(findings))
+    return made if fragments is None else made.having(fragments=fragments.absolute())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,22 @@ def test_the_file_in_the_working_directory_is_taken(tmp_path: Path) -> None:
     write(tmp_path / "bff.yaml", "fragments: here\n")
     made = choose(None, None, env={})
     assert (made.config, made.settings.fragments) == (tmp_path / "bff.yaml", tmp_path / "here")
+
+
+def test_links_are_followed_anew_at_each_reload(tmp_path: Path) -> None:
+    """As a deployment switches releases, and as a mounted file of settings changes."""
+    for release, extra in (("1", "2"), ("2", "3")):
+        write(tmp_path / release / "bff.yaml", f"policy: {{retry: {{extra: {extra}}}}}\n")
+        shop(tmp_path / release / "fragments")
+    (tmp_path / "current").symlink_to("1")
+    made = choose(Path("current/bff.yaml"), Path("current/fragments"), env={}).registry()
+    before = made.world.fragments["shop/lines"].policy.retry.extra
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to("2")
+    shutil.rmtree(tmp_path / "1")
+    world = made.reload()
+    assert (before, world.fragments["shop/lines"].policy.retry.extra) == (2, 3)
+    assert (world.findings, world.loaded) == ((), {"shop": True})
 
 
 def test_a_named_file_must_be_there() -> None:

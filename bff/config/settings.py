@@ -117,7 +117,7 @@ def _over(settings: Settings, places: Environment) -> Iterator[Finding]:
 
 def _placed(settings: Settings, folder: Path) -> Settings:
     """Paths made absolute: they are relative to the file that says them."""
-    base = folder.resolve()
+    base = folder.absolute()  # not resolved: a link on the way may lead elsewhere at the next look
     changes: dict[str, object] = {"fragments": base / settings.fragments}
     if settings.store.startswith("sqlite:///"):
         changes["store"] = f"sqlite:///{base / settings.store.removeprefix('sqlite:///')}"
