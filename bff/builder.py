@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -203,7 +204,8 @@ class Builder:
         if not self.all_templates:
             digest = blake2b()
             for file in sorted(self.manifest.folder.rglob("*.html")):
-                digest.update(file.read_bytes() if file.is_file() else b"")
+                with suppress(OSError):  # what is used of them is told of
+                    digest.update(file.read_bytes() if file.is_file() else b"")
             self.all_templates = digest.digest()
         return self.all_templates
 

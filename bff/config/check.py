@@ -276,10 +276,19 @@ class Checker:
             or not path.resolve().is_relative_to(self.real)
         ):
             self.error(loc, "bad-file", f"{name!r} leaves the context's folder; keep the file in it")
-        elif not path.is_file():
-            self.error(loc, "missing-file", f"{name!r} does not exist; {self.meant(name, endings)}put it at {path}")
         else:
-            return path
+            return self.readable(loc, path, name, endings)
+        return None
+
+    def readable(self, loc: Loc, path: Path, name: str, endings: tuple[str, ...]) -> Path | None:
+        try:
+            if path.is_file():
+                path.open("rb").close()
+                return path
+        except OSError as error:
+            self.error(loc, "unreadable", f"{name!r} cannot be read: {error.strerror}; check its permissions")
+        else:
+            self.error(loc, "missing-file", f"{name!r} does not exist; {self.meant(name, endings)}put it at {path}")
         return None
 
     def meant(self, name: str, endings: tuple[str, ...]) -> str:

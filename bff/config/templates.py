@@ -64,11 +64,16 @@ class Files(BaseLoader):
         path = self.root / template
         folder = self.root / template.partition("/")[0]
         plain = all(part not in {"", ".", ".."} for part in template.split("/")) and not set(template) & {"\\", "\0"}
-        if not plain or not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+        try:
+            there = plain and path.is_file() and path.resolve().is_relative_to(folder.resolve())
+            raw = path.read_bytes() if there else b""
+        except OSError as error:
+            raise JinjaSyntaxError(f"it cannot be read: {error.strerror}", 1, template, str(path)) from None
+        if not there:
             raise TemplateNotFound(template)
         self.read.add(template)
         try:
-            text = path.read_bytes().decode("utf-8-sig")
+            text = raw.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise JinjaSyntaxError("it is not UTF-8", 1, template, str(path)) from None
         if "\0" in text:
@@ -147,6 +152,8 @@ def meant(error: Exception, environment: Environment, root: Path) -> str:
 def said(error: Exception) -> str:
     if isinstance(error, TemplateNotFound):
         return f"there is no template {error.name!r}"
+    if isinstance(error, JinjaSyntaxError):  # as text it brings lines on where it comes from, which the finding says
+        return error.message or type(error).__name__
     return str(error) or type(error).__name__
 
 
