@@ -40,6 +40,7 @@ Token = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
 
 _VOID: Final = ORDINARY._replace(kind="void")
 _TABLE: Final = int(Open.TABLE)
+_EMBED: Final = int(Open.EMBED)
 
 
 @dataclass(slots=True)
@@ -54,6 +55,9 @@ class Found:
     texts: bool = False  # the indexes are of `TOKEN_OR_TEXT`, not of `TOKEN`
     tabular: bool = False
     form: bool = False
+    rooted: bool = (
+        False  # a template at the top, or in place of an embedded fragment, is a shadow root for what holds it
+    )
     parts: bool = False  # somewhere
     noscripts: int = 0
     embeds: int = 0
@@ -61,7 +65,7 @@ class Found:
 
 def walk(body: bytes, embeds: tuple[str, ...] = ()) -> Found | None:
     """What is to be rewritten in `body`, or None where it is not certain to be one tree in place and in a template."""
-    if b"\0" in body or body.startswith(b"\xef\xbb\xbf") or not _utf8(body):
+    if not readable(body):
         return None
     found = _judge(body, embeds, texts=b"<t" in body and (b"<tr" in body or b"<td" in body))
     if found is not None and found.parts and not found.texts:
@@ -73,7 +77,10 @@ def walk(body: bytes, embeds: tuple[str, ...] = ()) -> Found | None:
     return found
 
 
-def _utf8(body: bytes) -> bool:
+def readable(body: bytes) -> bool:
+    """Whether it is UTF-8 that browsers take byte for byte."""
+    if b"\0" in body or body.startswith(b"\xef\xbb\xbf"):
+        return False
     if not body.isascii():
         try:
             body.decode()
@@ -161,6 +168,8 @@ def look(
         return None
     if slash and rule.kind not in {"void", "meta", "link"}:
         return _VOID if name in {b"svg", b"math"} else None
+    if rule.kind == "template" and (outermost or context & _EMBED):
+        found.rooted |= values(text).get("shadowrootmode", "").lower() in {"open", "closed"}
     return _kind(rule, tokens, index, found, embeds, outermost=outermost)
 
 
