@@ -27,7 +27,9 @@ PATIENCE: Final = 10.0  # seconds that a question about a task may take at most
 HOPS: Final = 3  # redirects within the upstream that lead to a result
 _GONE: Final = frozenset({404, 410})
 _THEIRS: Final = frozenset({401, 403})
-_PASSED: Final = frozenset((b"content-type", b"content-disposition", b"content-language", b"last-modified", b"etag"))
+_PASSED: Final = frozenset(
+    (b"content-type", b"content-disposition", b"content-encoding", b"content-language", b"last-modified", b"etag")
+)
 _STEPS: Final = frozenset({301, 302, 303, 307, 308})
 
 

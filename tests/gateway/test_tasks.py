@@ -211,6 +211,17 @@ async def test_the_result_passes_through_with_its_type_and_name() -> None:
     assert stream.cancelled  # which does nothing to one that is over
 
 
+async def test_a_result_that_is_encoded_unasked_says_so() -> None:
+    desk = Desk()
+    task = await desk.result(JOB | {"state": "Succeeded", "result": "../media/1.csv"})
+    (stream,) = desk.streams
+    assert stream.headers["accept-encoding"] == "identity"
+    stream.answer(200, b"\x1f\x8b", length=2, content_type="text/csv", content_encoding="gzip")
+    passed = await task
+    assert isinstance(passed, Passed)
+    assert dict(passed.headers)[b"content-encoding"] == b"gzip", "its bytes pass as they are"
+
+
 async def sent(passed: Passed, *, method: str = "GET", gone: bool = False) -> tuple[int, bytes, bool]:
     """Status, body, and whether it was ended well, as a server would have it."""
     messages: list[Any] = []
