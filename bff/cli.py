@@ -10,6 +10,7 @@ import json
 import sys
 from functools import partial
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -58,6 +59,9 @@ app.add_typer(new, name="new")
 
 def main() -> None:
     """The console script. A defect is told in one line, too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # whatever a terminal cannot show, what is wrong is told
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="bff")
     except Exception as error:  # noqa: BLE001 - the last resort of a command

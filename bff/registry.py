@@ -297,7 +297,10 @@ def _folders(root: Path) -> tuple[list[Path], list[Finding]]:
     for entry in sorted(root.iterdir()):
         if entry.name.startswith((".", "_")) or entry.name in _SKIPPED or not entry.is_dir():
             continue
-        if _registers(entry):
+        if not entry.name.isprintable():  # no text at all, maybe: neither a log line nor a label could hold it
+            message, remedy = f"the folder {entry.name!r} in it has no context's name", "use a-z, 0-9 and -"
+            notes.append(_note(root, "bad-name", message, remedy, severity="error"))
+        elif _registers(entry):
             folders.append(entry)
         else:
             notes.append(

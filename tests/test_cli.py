@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -392,6 +393,17 @@ def test_what_was_wrong_before_is_in_nobody_s_way(tmp_path: Path) -> None:
     broken.write_text("owner: x\nnonsense: 1\n")
     assert bff("new", "context", "shop", "--upstream", "http://127.0.0.1:9", "--owner", "team-shop").exit_code == 0
     assert bff("new", "page", "shop/front", "--path", "/front").exit_code == 0
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_findings_are_told_where_the_terminal_cannot_show_every_character(tmp_path: Path, form: str) -> None:
+    shop(tmp_path / "fragments")
+    write(tmp_path / "fragments/other/context.yaml", "owner: équipe-日本\nnonsense: 1\n")
+    words = [sys.executable, "-m", "bff", "check", "--format", form]
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"quipe-\\u65e5\\u672c" in done.stdout
 
 
 # --- demo -------------------------------------------------------------------------------------------------------------

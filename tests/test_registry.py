@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -73,6 +74,16 @@ async def test_folders_without_a_registration_are_noted_and_hidden_ones_ignored(
     world = registry(tmp_path).load()
     notes = [finding for finding in world.findings if finding.severity == "note"]
     assert [(Path(note.file).name, note.code) for note in notes] == [("drafts", "no-context")]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\nb"])
+async def test_a_folder_whose_name_is_no_text_is_told_and_harms_no_other(tmp_path: Path, name: bytes) -> None:
+    shop(tmp_path)
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/" + name))
+    write(folder / "context.yaml", "owner: x\n")
+    world = registry(tmp_path).load()
+    assert (world.loaded, codes(world)) == ({"shop": True}, ["bad-name"])
+    "".join(map(str, world.findings)).encode()  # which logs, and metrics, do
 
 
 async def test_a_link_to_nowhere_is_nothing(tmp_path: Path) -> None:
