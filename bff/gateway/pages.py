@@ -19,7 +19,7 @@ from bff.gateway.overlay import overlay
 from bff.gateway.pagehead import readable
 from bff.gateway.problems import Answer, Fields, problem
 from bff.gateway.request import Form, Ids, Locales, accepts_html, ahead, form, ids, ordered, picked, takes_html
-from bff.model import Clock, Ended, Report, Result, Telemetry
+from bff.model import Clock, Ended, Outcome, Reason, Report, Result, Telemetry
 from bff.page.call import Visit
 from bff.page.compose import Composition, Running
 from bff.page.forms import JsonWriter, NdjsonWriter
@@ -35,6 +35,7 @@ Identify = Callable[[Any, str], Identity]
 
 MARGIN: Final = 0.05
 """Seconds before a page's deadline at which its open slots end, so that the last byte leaves in time."""
+_ASTRAY: Final = "redirects to where it may not"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -249,7 +250,8 @@ class Pages:
             host = turn.visit.headers.get("host", "")
             to = redirects.location(result.location, fragment.upstream, fragment.grant, host)
         if to is None or result.status is None:
-            return self._error(turn, 502, result)
+            main.result = replace(result, outcome=Outcome.OMITTED, reason=Reason.REFUSED, detail=_ASTRAY)
+            return self._error(turn, 502, main.result)
         turn.composition.leave()
         headers = [
             (b"location", to.encode("latin-1")),

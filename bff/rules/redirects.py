@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from bff.model import Back, Grant, Headers, Pattern, Ref, Upstream
+from bff.rules.invalidation import uri
 
 SCRIPTED: Final = frozenset({b"hx-redirect", b"hx-location"})
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)(:path)?\}")
@@ -32,13 +33,14 @@ def location(text: str, upstream: Upstream, grant: Grant, own: str = "") -> str 
         return None
     if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
         return None
-    origin = f"{parts.scheme}://{parts.netloc}".lower()
-    if origin == f"{upstream.scheme}://{upstream.authority}".lower():
+    origin = uri(parts.scheme, parts.netloc, "")  # a default port that is stated changes nothing (RFC 6454 §4)
+    if origin == uri(upstream.scheme, upstream.authority, ""):
         return back(parts, grant)
-    if own and parts.netloc.lower() == own.lower():
+    if own and origin == uri(parts.scheme, own, ""):
         inside = urlunsplit(("", "", parts.path or "/", parts.query, parts.fragment))
         return None if inside.startswith("//") else inside
-    return text if origin in (granted.lower().rstrip("/") for granted in grant.redirects) else None
+    granted = (each.rstrip("/").partition("://") for each in grant.redirects)
+    return text if any(origin == uri(scheme, authority, "") for scheme, _, authority in granted) else None
 
 
 def scripted(headers: Headers, upstream: Upstream, grant: Grant, own: str = "") -> list[tuple[bytes, bytes]] | None:

@@ -264,6 +264,16 @@ async def test_a_redirect_that_is_not_granted_is_an_error() -> None:
     assert b"evil" not in asked.body
     asked.gone[0]()
     await asked.settle()
+    told = site.world.seen.pages[-1].slots[0].result
+    assert (told.reason, told.detail) == (Reason.REFUSED, "redirects to where it may not")
+
+
+async def test_who_reads_of_a_redirect_that_is_not_granted_reads_why() -> None:
+    site = Site(page(PRIMARY))
+    asked = await site.ask(accept="application/json").settle()
+    site.world.upstreams.to("/main").reply(b"", 302, location="https://evil.example")
+    await asked.settle()
+    assert json.loads(asked.body)["detail"] == "The main part of this page is not available (refused)."
 
 
 async def test_a_stale_or_fallback_primary_is_200() -> None:

@@ -9,7 +9,9 @@ from tests.build import UPSTREAM
 GRANT = Grant(redirects=("https://pay.example",), cookies=("csrftoken",))
 
 
-@pytest.mark.parametrize("text", ["/", "/a/b?c=d#e", "https://pay.example/x", "HTTPS://PAY.EXAMPLE/x"])
+@pytest.mark.parametrize(
+    "text", ["/", "/a/b?c=d#e", "https://pay.example/x", "HTTPS://PAY.EXAMPLE/x", "https://pay.example:443/x"]
+)
 def test_where_a_context_may_send_the_browser(text: str) -> None:
     assert redirects.location(text, UPSTREAM, GRANT) == text
 
@@ -23,6 +25,8 @@ def test_where_a_context_may_send_the_browser(text: str) -> None:
         "https://evil.example",
         "https://pay.example.evil.example",
         "https://pay.example@evil.example/",
+        "https://pay.example:80/",
+        "http://pay.example:443/",
         "javascript:alert(1)",
         "/a\r\nset-cookie: x",
         "/ a",
@@ -42,6 +46,8 @@ def test_where_it_may_not(text: str) -> None:
     [
         ("http://Shop.example/a?b=c#d", "/a?b=c#d"),  # a Referer that is followed back
         ("https://shop.example", "/"),
+        ("https://shop.example:443/a", "/a"),
+        ("http://shop.example:80/a", "/a"),
         ("http://shop.example//evil.example", None),
         ("http://shop.example:81/a", None),
         ("http://user@shop.example/a", None),
@@ -54,6 +60,17 @@ def test_what_leads_to_the_host_that_was_asked_leads_to_its_path(text: str, to: 
     assert redirects.scripted([(b"hx-redirect", text.encode())], UPSTREAM, GRANT, "shop.example") == (
         [(b"hx-redirect", to.encode())] if to is not None else None
     )
+
+
+def test_a_default_port_that_is_stated_changes_nothing() -> None:
+    granted = Grant(redirects=("https://pay.example:443", "http://old.example:80/"))
+    assert redirects.location("https://pay.example/x", UPSTREAM, granted) == "https://pay.example/x"
+    assert redirects.location("http://old.example/x", UPSTREAM, granted) == "http://old.example/x"
+    assert redirects.location("http://shop.example/a", UPSTREAM, GRANT, "shop.example:80") == "/a"
+    assert redirects.location("https://shop.example/a", UPSTREAM, GRANT, "shop.example:80") is None
+    plain = replace(UPSTREAM, authority="orders.internal", port=80)
+    grant = Grant(back=redirects.ways([("/api/{rest:path}", ("/", Ref("param", "rest"), ""))], plain))
+    assert redirects.location("http://orders.internal:80/x", plain, grant) == "/api/x"
 
 
 def test_only_granted_cookies_and_only_for_this_host() -> None:
