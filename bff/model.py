@@ -303,6 +303,19 @@ class Slot:
     def id(self) -> str:
         return f"s{self.index}"
 
+    @property
+    def place(self) -> int:
+        """Where its content stands, of which not all content is fit: WRAPPED, FORMED, BARE."""
+        return (WRAPPED if self.wrap else BARE) | (FORMED if self.in_form else 0)
+
+
+WRAPPED: Final = 1
+"""In a wrapper: no part of a table stands alone there."""
+FORMED: Final = 2
+"""In a form of the shell: see `Slot.in_form`."""
+BARE: Final = 4
+"""Without a wrapper: a shadow root would be that of the shell's element, and hide what else is in it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shell:
@@ -329,8 +342,7 @@ class Markup:
     flat: bytes | None
     head: Mapping[str, bytes] = field(default_factory=lambda: _NO_HEAD)
     repaired: bool = False
-    tabular: bool = False  # table parts without their table: whole only where wrap="none" puts them into one
-    form: bool = False  # holds a <form>: see `Slot.in_form`
+    unfit: int = 0  # for these places: WRAPPED, FORMED, BARE
 
     @property
     def size(self) -> int:

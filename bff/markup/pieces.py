@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from bff.markup.slots import default_key
 from bff.markup.tokens import SPACE, START, TOKEN, TOKEN_OR_TEXT, attributes
 from bff.markup.walk import Found
-from bff.model import NONCE, Hole, Markup, Slot
+from bff.model import BARE, FORMED, NONCE, WRAPPED, Hole, Markup, Slot
 
 Piece = bytes | Hole | Slot
 
@@ -22,7 +22,7 @@ def assemble(body: bytes, found: Found, *, head: bool, repaired: bool) -> Markup
     """`head`: the title, meta elements and canonical link at its top are kept for the page's head, not dropped."""
     if not found.special:
         parts: tuple[Piece, ...] = (body,) if body else ()
-        return Markup(parts=parts, flat=body, repaired=repaired, tabular=found.tabular, form=found.form)
+        return Markup(parts=parts, flat=body, repaired=repaired, unfit=_unfit(found))
     cut = _Cut(body, found, list((TOKEN_OR_TEXT if found.texts else TOKEN).finditer(body)))
     parts = merge(cut.pieces(0, len(body), list(found.special)))
     return Markup(
@@ -30,9 +30,13 @@ def assemble(body: bytes, found: Found, *, head: bool, repaired: bool) -> Markup
         flat=_flat(parts),
         head=cut.head if head else {},
         repaired=repaired,
-        tabular=found.tabular,
-        form=found.form,
+        unfit=_unfit(found),
     )
+
+
+def _unfit(found: Found) -> int:
+    """The places that it would break."""
+    return (WRAPPED if found.tabular else 0) | (FORMED if found.form else 0) | (BARE if found.rooted else 0)
 
 
 def _flat(parts: tuple[Piece, ...]) -> bytes | None:

@@ -29,8 +29,7 @@ class Call:
     primary: bool = False
     optional: bool = True
     client: bool = False  # may be left to the browser
-    wrapped: bool = False  # goes into a wrapper, where no part of a table may stand alone
-    in_form: bool = False  # stands in a form of the shell, where no other form may
+    place: int = 0  # where it goes: see `Slot.place`
     then_fresh: bool = False  # a stale copy may show until the answer is there
 
 

@@ -193,14 +193,14 @@ class Planner:
             primary=kind == "primary",
             optional=kind == "optional",
             client=slot is not None and slot.wrap and kind != "primary",
-            wrapped=slot is not None and slot.wrap,
-            in_form=slot is not None and slot.in_form,
+            place=slot.place if slot is not None else 0,
             then_fresh=slot is not None and slot.then_fresh,
         )
 
     def embedded(self, parent: SlotPlan, slot: Slot, number: int) -> tuple[SlotPlan, Call | None, Result | None]:
         """A slot found in a fragment's own HTML: literal parameters, never core, inside its parent's place."""
-        plan = self._slot(replace(slot, index=number, kind="optional"), parent.inside, number - 1)
+        within = replace(slot, index=number, kind="optional", in_form=parent.slot.in_form)
+        plan = self._slot(within, parent.inside, number - 1)
         call = self._call(plan, {})
         return plan, call if isinstance(call, Call) else None, _decide(plan, call, {})
 

@@ -339,7 +339,7 @@ class Resolver:
 
     def _count(self, call: Call, result: Result) -> Result:
         markup = result.markup
-        if markup is not None and ((markup.tabular and call.wrapped) or (markup.form and call.in_form)):
+        if markup is not None and markup.unfit & call.place:
             result = results.misplaced(result)
         self._telemetry.slot(call.fragment.name, result)
         return result

@@ -189,7 +189,7 @@ def _fallback_html(call: Call) -> bytes | None:
 
 def misplaced(result: Result) -> Result:
     """Markup that is well-formed, and would break the place it goes to."""
-    detail = 'parts of a table need wrap="none", and a form cannot stand in a form'
+    detail = 'parts of a table need wrap="none", a shadow root a wrapper, and a form cannot stand in a form'
     return replace(result, outcome=Outcome.OMITTED, reason=Reason.REFUSED, markup=None, detail=detail)
 
 

@@ -186,6 +186,23 @@ def test_it_says_where_a_body_belongs() -> None:
     assert (row.tabular, row.form, form.tabular, form.form) == (True, False, False, True)
 
 
+@pytest.mark.parametrize(
+    ("body", "rooted"),
+    [
+        (b"<template shadowrootmode=open>x</template>", True),
+        (b"a<p></p><TEMPLATE class=x ShadowRootMode='CLOSED'></TEMPLATE>", True),
+        (b'<bff-fragment name="a/b" wrap="none"><template shadowrootmode="open"></template></bff-fragment>', True),
+        (b"<div><template shadowrootmode=open>x</template></div>", False),
+        (b"<template shadowrootmode=other>x</template><template>y</template>", False),
+        (b"<template><template shadowrootmode=open></template></template>", False),
+    ],
+)
+def test_it_says_what_makes_a_shadow_root_of_its_place(body: bytes, *, rooted: bool) -> None:
+    found = walk(body, ("a/b",))
+    assert found is not None
+    assert found.rooted is rooted
+
+
 EMBED = b'<bff-fragment name="a/b" key="1">wait</bff-fragment>'
 
 

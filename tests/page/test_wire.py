@@ -472,6 +472,36 @@ def test_no_form_stands_in_a_form() -> None:
     assert b"<form></form>" not in out.partition(b"</form>")[0]
 
 
+def test_no_form_stands_in_a_form_though_a_fragment_embeds_it() -> None:
+    embed = b'<bff-fragment name="shop/a"></bff-fragment>'
+    world = World(
+        page(document(b"<form>", slot(1, "shop/outer", in_form=True), b"</form>")),
+        fragments={**ALL, "shop/outer": fragment("shop/outer", path="/outer", embeds=("shop/a",))},
+    )
+    _, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/outer").reply(embed)
+    out = writer.advance()
+    world.upstreams.to("/a").reply(b"<form></form>")
+    assert b"<form>" not in out + writer.advance()
+    assert world.seen.slots == [("shop/outer", "fresh", "ok"), ("shop/a", "omitted", "refused")]
+
+
+def test_no_fragment_makes_a_shadow_root_of_what_its_neighbours_stand_in() -> None:
+    """Without a wrapper its place is the shell's element: its shadow root would hide all that element's own content."""
+    world = World(
+        page(document(slot(1, "shop/a"), b"<main>", slot(2, "shop/b", wrap=False), b"</main>")), fragments=ALL
+    )
+    _, writer = begun(world)
+    writer.advance()
+    world.upstreams.to("/a").reply(b"<template shadowrootmode=open>A</template>")
+    world.upstreams.to("/b").reply(b"<template shadowrootmode=open>B</template>")
+    out = writer.advance()
+    assert b">A</template>" in out
+    assert b">B</template>" not in out
+    assert world.seen.slots == [("shop/a", "fresh", "ok"), ("shop/b", "omitted", "refused")]
+
+
 def test_a_sandboxed_fragment_is_a_frame() -> None:
     made = fragment("shop/a", trust="sandboxed")
     world = World(page(document(slot(1, "shop/a"))), fragments={"shop/a": made})
