@@ -207,7 +207,7 @@ class Slot extends HTMLElement {
     this.setAttribute("task", url);
     do {
       const answer = await ask(url, later || 1, signal);
-      var said = answer?.ok && (await answer.json());
+      var said = answer?.ok ? await answer.json() : 0;
       later = after(answer);
       if (said.progress) bar.value = said.progress;
     } while (/pending|running/.test(said.state));

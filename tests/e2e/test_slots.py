@@ -355,6 +355,20 @@ async def test_slow_work_shows_how_far_it_is_and_then_where_to_have_it(play: Pla
     assert await play.view.evaluate(f"[{SLOT}.getAttribute('state'), {SLOT}.hasAttribute('task')]") == ["fresh", False]
 
 
+async def test_work_that_cannot_be_asked_for_any_more_is_an_error(play: Play) -> None:
+    play.route(1, "{}", status=202, type="application/json", headers={"Location": "/_bff/tasks/x"})
+    await play.open(slot(1, 'state="pending" load="click"', "<button id=press>Export</button>"))
+    await play.run(
+        "const { fetch, setTimeout } = window; window.setTimeout = (then, ms) => setTimeout(then, ms / 500);"
+        "window.fetch = (url, how) => /tasks/.test(url) ? Promise.reject(new TypeError('offline')) : fetch(url, how);"
+        "press.click()"
+    )
+    await seen(play.view, "told.length == 1")
+    assert await play.view.evaluate("[told[0][0], told[0][2].reason]") == ["bff:error", "task"]
+    assert await play.view.evaluate(f"[{SLOT}.innerText, {SLOT}.ariaBusy]") == ["Export", None]
+    assert await play.view.evaluate("document.querySelector('progress')") is None
+
+
 async def test_a_task_under_way_is_followed_after_a_reload_and_may_fail(play: Play) -> None:
     state = {"state": "failed", "progress": None, "result": None}
     play.stage.route("/_bff/tasks/x", json.dumps(state), type="application/json")
