@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]+)?)"  # digits enough for all of these, and too few to end in infinity
+_DURATION = re.compile(_NUMBER + "(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)(B|KiB|MiB|GiB)")
+_SIZE = re.compile(_NUMBER + "(B|KiB|MiB|GiB)")
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
-_LENGTH = re.compile(r"0|\d{1,5}(\.\d{1,3})?(px|r?em|r?lh|ch|ex|[sld]?v(h|w|min|max|b|i)|cm|mm|in|pt|pc)")
+_SHARE = re.compile(_NUMBER + "%")
+_LENGTH = re.compile(r"0|[0-9]{1,5}(\.[0-9]{1,3})?(px|r?em|r?lh|ch|ex|[sld]?v(h|w|min|max|b|i)|cm|mm|in|pt|pc)")
 
 
 def duration(text: str) -> float:

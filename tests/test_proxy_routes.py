@@ -61,6 +61,17 @@ def test_a_route_is_compiled_with_what_stands_for_it(tmp_path: Path) -> None:
     assert world.contexts["shop"].routes == dict(world.routes)
 
 
+def test_any_method_that_has_a_name_may_be_let_through(tmp_path: Path) -> None:
+    context(
+        tmp_path,
+        "shop",
+        "proxy: [{path: '/dav/{rest:path}', to: '/{rest}', methods: [GET, M-SEARCH, VERSION-CONTROL]}]\n",
+    )
+    world = loaded(tmp_path)
+    (dav,) = world.routes.values()
+    assert (dav.methods, codes(world)) == ({"GET", "M-SEARCH", "VERSION-CONTROL"}, [])
+
+
 @pytest.mark.parametrize(
     ("written", "part"),
     [

@@ -343,7 +343,7 @@ class Checker:
         if proxy.forward:
             self.forward((*loc, "forward"), proxy.forward, proxy=True)
         for number, method in enumerate(proxy.methods):
-            if not re.fullmatch(r"\*|[A-Z]{1,20}", method) or method in {"CONNECT", "TRACE"}:
+            if not re.fullmatch(r"\*|[A-Z][A-Z0-9_-]{0,39}", method) or method in {"CONNECT", "TRACE"}:
                 self.error(
                     (*loc, "methods", number),
                     "bad-value",

@@ -100,7 +100,7 @@ def _finding(model: type[BaseModel], details: Mapping[str, Any], places: Places)
             code = error.code if isinstance(error, Wrong) else "bad-value"
             yield finding(places, loc, code, f"{label}{error}", key=in_key)
         case "literal_error":
-            wanted = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+            wanted = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").removeprefix(", ")
             near = suggestion(str(details["input"]), wanted.split(", "))
             yield finding(places, loc, "bad-value", f"{label}{details['input']!r} is not one of {wanted}; {near}")
         case _ if kind in _LIMITS:

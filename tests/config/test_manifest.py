@@ -170,6 +170,7 @@ CASES = [  # what is added to BASE; where, code and a piece of the text
     ("fragments: {a: {path: /, template: templates/course-card.html}}", (3, 26, "needs-json", "source: json")),
     ("fragments: {a: {path: /, paginate: drf}}", (3, 26, "needs-json", "source: json")),
     ("fragments: {a: {path: /, source: podium, as_of: x}}", (3, 42, "needs-json", "this source is podium")),
+    ("fragments: {a: {path: /, source: json, paginate: pages}}", (3, 50, "bad-value", "is not one of drf, link")),
     ("fragments: {a: {path: /, source: json, paginate: {items: a}}}", (3, 50, "bad-value", "both items and next")),
     ("fragments: {a: {path: /, source: json, paginate: drv}}", (3, 50, "bad-value", "style: 'drv' is not one of")),
     ("fragments: {a: {path: /, source: json, template: x.html}}", (3, 50, "missing-file", "does not exist")),
