@@ -272,6 +272,10 @@ class Shelf:
         self.away = False
         self.reached = True
 
+    @property
+    def settled(self) -> bool:
+        return self.reached
+
     async def get(self, key: str) -> Record | None:
         self.asked.append(key)
         return None if self.away else self.records.get(key)

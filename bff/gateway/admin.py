@@ -195,7 +195,13 @@ class Admin:
         entries = await self._purging(purges, soft)
         value = ", ".join(values[:NAMED]) + (f" and {len(values) - NAMED} more" if len(values) > NAMED else "")
         self._note(bearer, "purge", kind=kind, value=value, soft=soft, entries=entries)
-        return {"entries": entries, "kind": kind, "value": value, "soft": soft, "everywhere": self._overrides.reached}
+        return {
+            "entries": entries,
+            "kind": kind,
+            "value": value,
+            "soft": soft,
+            "everywhere": self._overrides.everywhere,
+        }
 
     def _check(self, kind: str, value: str, bearer: Bearer) -> None:
         """Whether it may, and whether there is such a thing: in this order, so that nobody learns names by asking."""
@@ -225,13 +231,13 @@ class Admin:
         except ValueError as error:
             raise Refused(400, str(error)) from None
         self._note(bearer, "override", target=target, values=texts, lasting=lasting, reason=reason)
-        return {**_dated(made), "everywhere": self._overrides.reached}
+        return {**_dated(made), "everywhere": self._overrides.everywhere}
 
     async def _clear(self, target: str, bearer: Bearer) -> dict[str, Any]:
         self._within(target, bearer)
         ended = await self._overrides.clear(target)
         self._note(bearer, "override-clear", target=target, ended=ended)
-        return {"target": target, "ended": ended, "everywhere": self._overrides.reached}
+        return {"target": target, "ended": ended, "everywhere": self._overrides.everywhere}
 
     def _explain(self, name: str, bearer: Bearer) -> dict[str, Any]:
         """The effective policy with each value's origin, as this process has it now."""

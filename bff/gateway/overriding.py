@@ -52,9 +52,9 @@ class Overrides:
         self._waiting: list[Change] = []  # for the tier
 
     @property
-    def reached(self) -> bool:
-        """Whether what is changed here holds in all processes now; else where it was asked for, and elsewhere later."""
-        return self._tier is None or self._tier.reached
+    def everywhere(self) -> bool:
+        """Whether what is changed or purged here holds in all processes now; else where it was asked for, and elsewhere later."""
+        return self._tier is None or (self._tier.settled and not self._waiting)
 
     def listed(self) -> list[Override]:
         """Those that hold now, the latest last."""
@@ -82,7 +82,7 @@ class Overrides:
     async def run(self) -> None:
         """Follow the other processes and the time, until cancelled."""
         while True:
-            if self._waiting and self.reached:
+            if self._tier is not None and self._waiting and self._tier.reached:
                 waiting, self._waiting = self._waiting, []
                 for change in waiting:
                     await self._change(change)

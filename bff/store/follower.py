@@ -61,6 +61,11 @@ class Follower:
         self._tried = asyncio.Event()
         self.reached = False
 
+    @property
+    def settled(self) -> bool:
+        """Whether it works, and all that was purged here is written; what is being written is for its own to tell."""
+        return self.reached and self._underway.issuperset(self._ledger.owed)
+
     async def start(self) -> None:
         """Follow it; returns once it is known, or known to be away."""
         self._task = asyncio.get_running_loop().create_task(self._run())

@@ -14,7 +14,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from bff.store.follower import Away
 
@@ -133,5 +133,7 @@ def _away(error: Exception) -> Away:
             return Away("full", str(error), lost=False)
         case TimeoutError():
             return Away("timeout", "no answer in time", lost=False)
+        case ResponseError() if str(error).startswith("WRONGTYPE"):  # somebody else's value; the server is there
+            return Away("corrupt", str(error), lost=False)
         case _:
             return Away("away", str(error) or type(error).__name__)

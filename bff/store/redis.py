@@ -75,6 +75,10 @@ class RedisTier:
     def reached(self) -> bool:
         return self._follower.reached
 
+    @property
+    def settled(self) -> bool:
+        return self._follower.settled
+
     async def start(self) -> None:
         await self._follower.start()
 

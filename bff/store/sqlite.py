@@ -63,6 +63,10 @@ class SqliteTier:
     def reached(self) -> bool:
         return self._follower.reached
 
+    @property
+    def settled(self) -> bool:
+        return self._follower.settled
+
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
 

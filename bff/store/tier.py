@@ -35,6 +35,10 @@ class Tier(Protocol):
     def reached(self) -> bool:
         """Whether the last that was heard of it is that it works."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether it works, and all processes are told what this one has purged."""
+
     async def get(self, key: str) -> Record | None:
         """The record with this key, unless it was purged; marked (`stale_at`) where a purge made it stale."""
 

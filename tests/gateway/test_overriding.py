@@ -81,11 +81,11 @@ async def test_what_is_changed_while_the_tier_is_away_holds_here_and_everywhere_
     await one.add("shop", timeout__total="2s")
     async with one.running(), two.running():
         await until(lambda: two.held, "the other one has heard of it")
-        assert one.overrides.reached
+        assert one.overrides.everywhere
         shelf.away, shelf.reached = True, False
         await one.add(state="stored")
         assert await one.overrides.clear("shop") == 1
-        assert not one.overrides.reached
+        assert not one.overrides.everywhere
         assert (one.held[-1].fragments, one.held[-1].contexts) == ({"shop/card": {"state": "stored"}}, {})
         shelf.away, shelf.reached = False, True
         await until(lambda: two.held[-1].fragments and not two.held[-1].contexts, "the other one has heard of both")
@@ -104,7 +104,9 @@ async def test_a_change_that_another_one_has_written_over_is_made_again() -> Non
     shelf.set_value = lost  # type: ignore[method-assign] # as if another process had written at the same moment
     async with one.running(), two.running():
         await one.add(state="stored")
+        assert not one.overrides.everywhere
         await until(lambda: two.held, "the other one has heard of it")
+        assert one.overrides.everywhere
     assert two.held[-1].fragments == {"shop/card": {"state": "stored"}}
 
 

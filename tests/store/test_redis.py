@@ -200,7 +200,12 @@ async def test_a_full_server_keeps_what_it_has(own: RedisServer, at: Place[Redis
     await tier.put(record("more"), keep=60, began=now())
     assert await tier.get(record().key) is not None
     assert await tier.get("more") is None
-    assert at.told.failures == ["full", "full"]
+    assert tier.settled
+    assert not await tier.purge(Purge(kind="all"))
+    assert not tier.settled
+    own.said(b"CONFIG", b"SET", b"maxmemory", b"0")
+    await until(lambda: tier.settled, "what was purged is written")
+    assert at.told.failures[:2] == ["full", "full"]
     assert at.told.events == ["store_failed"]
 
 
@@ -217,6 +222,10 @@ async def test_garbage_is_a_miss(own: RedisServer, at: Place[RedisTier]) -> None
     assert await tier.get("other") is None
     own.said(b"RENAME", b"bff:record:other", b"bff:record:third")
     assert await tier.get("third") is None
+    own.said(b"SET", b"bff:record:text", b"no record")
+    assert await tier.get("text") is None
+    await tier.put(record("text"), keep=60, began=now())
+    assert at.told.failures == ["corrupt", "corrupt"]
     assert tier.reached
 
 
