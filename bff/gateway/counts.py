@@ -6,6 +6,7 @@ The hot path of telemetry; knows no metric names, no exposition format, no clock
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -68,8 +69,8 @@ class FragmentCounts:
         self.seconds = Histogram()
         self.upstream = Histogram()
         self.stale_age = Histogram(AGES)
-        self.outcomes: dict[tuple[str, str], int] = {}
-        self.cache: dict[str, int] = {}
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.cache: Counter[str] = Counter()
         self.coalesced = 0
 
     def told(self) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class ContextCounts:
     __slots__ = ("hedges", "retries", "statuses")
 
     def __init__(self) -> None:
-        self.statuses: dict[int | str, int] = {}
+        self.statuses: Counter[int | str] = Counter()
         self.retries = 0
         self.hedges = {"true": 0, "false": 0}  # by whether they answered first
 

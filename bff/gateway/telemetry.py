@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -57,9 +57,9 @@ class Counters:
     def __init__(self, log: Log | None = None, gauges: Gauges | None = None) -> None:
         self.gauges = gauges or Gauges()
         self._log = log
-        self._pages: dict[str, PageCounts] = {}
-        self._fragments: dict[str, FragmentCounts] = {}
-        self._contexts: dict[str, ContextCounts] = {}
+        self._pages: defaultdict[str, PageCounts] = defaultdict(PageCounts)
+        self._fragments: defaultdict[str, FragmentCounts] = defaultdict(FragmentCounts)
+        self._contexts: defaultdict[str, ContextCounts] = defaultdict(ContextCounts)
         self.inflight: Counter[str] = Counter()
         self._evictions: dict[str, int] = {}
         self._failures: dict[str, int] = {}
@@ -79,9 +79,7 @@ class Counters:
     # --- model.Telemetry ----------------------------------------------------------------------------------------------
 
     def page(self, report: Report) -> None:
-        counts = self._pages.get(report.page)
-        if counts is None:
-            counts = self._pages[report.page] = PageCounts()
+        counts = self._pages[report.page]
         if report.prefetch:
             counts.prefetches += 1
         else:
@@ -94,26 +92,24 @@ class Counters:
             self._log.page(report)
 
     def slot(self, fragment: str, result: Result) -> None:
-        counts = self._fragments.get(fragment) or self._fragment(fragment)
-        key = (result.outcome, result.reason)
-        counts.outcomes[key] = counts.outcomes.get(key, 0) + 1
+        counts = self._fragments[fragment]
+        counts.outcomes[result.outcome, result.reason] += 1
         counts.seconds.observe(result.seconds)
-        if result.outcome == "stale" and result.age is not None:
+        if result.age is not None and result.outcome == "stale":
             counts.stale_age.observe(result.age)
 
     def upstream(self, fragment: Fragment, status: int | str, seconds: float) -> None:
-        (self._fragments.get(fragment.name) or self._fragment(fragment.name)).upstream.observe(seconds)
-        statuses = (self._contexts.get(fragment.context) or self._context(fragment.context)).statuses
+        self._fragments[fragment.name].upstream.observe(seconds)
+        statuses = self._contexts[fragment.context].statuses
         if status not in statuses and len(statuses) >= _STATUSES:
             status = "other"
-        statuses[status] = statuses.get(status, 0) + 1
+        statuses[status] += 1
 
     def cache(self, fragment: str, result: Literal["hit", "miss", "stale", "revalidated", "bypass"]) -> None:
-        counts = (self._fragments.get(fragment) or self._fragment(fragment)).cache
-        counts[result] = counts.get(result, 0) + 1
+        self._fragments[fragment].cache[result] += 1
 
     def coalesced(self, fragment: str) -> None:
-        self._fragment(fragment).coalesced += 1
+        self._fragments[fragment].coalesced += 1
 
     def evicted(self, reason: str) -> None:
         self._evictions[reason] = self._evictions.get(reason, 0) + 1
@@ -137,10 +133,10 @@ class Counters:
     # --- upstream.tries.Counts ----------------------------------------------------------------------------------------
 
     def retried(self, context: str) -> None:
-        self._context(context).retries += 1
+        self._contexts[context].retries += 1
 
     def hedged(self, context: str, *, won: bool) -> None:
-        self._context(context).hedges["true" if won else "false"] += 1
+        self._contexts[context].hedges["true" if won else "false"] += 1
 
     def breaker(self, name: str, state: State, why: str) -> None:
         if state is State.CLOSED:
@@ -150,19 +146,6 @@ class Counters:
         if self._log is not None:
             level = "info" if state is State.CLOSED else "warning"
             self._log.event("breaker", level=level, name=name, state=state.word, why=why)
-
-    def _fragment(self, name: str) -> FragmentCounts:
-        """Those of a fragment that may not have been counted yet."""
-        counts = self._fragments.get(name)
-        if counts is None:
-            counts = self._fragments[name] = FragmentCounts()
-        return counts
-
-    def _context(self, name: str) -> ContextCounts:
-        counts = self._contexts.get(name)
-        if counts is None:
-            counts = self._contexts[name] = ContextCounts()
-        return counts
 
     # --- for the operators' API ---------------------------------------------------------------------------------------
 

@@ -87,6 +87,9 @@ class Landing:
         self._telemetry.upstream(fragment, answer.status, answer.timing.total)
         if flight.others and self._guards is not None:
             self._guards.waited(fragment, flight.call.policy, answer, flight.others)
+        if answer.status == 200:  # what most are: the rest are sorted below
+            self._read(flight, answer, answer.found or fields(answer.headers))
+            return
         if isinstance(answer, Failure):
             self.failed(flight, answer.reason, answer.detail, answer.timing, retry_after=answer.retry_after)
             return
