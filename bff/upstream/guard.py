@@ -60,9 +60,11 @@ class Guard:
 
     def adopt(self, fragment: Fragment) -> None:
         """Its registration or an override has changed."""
+        before, rules = self.fragment.policy.breaker, fragment.policy.breaker
         self.fragment = fragment
-        if fragment.policy.breaker.window != self.circuit.tally.window:
-            self.circuit.retune(fragment.policy.breaker.window)
+        if rules.window != self.circuit.tally.window:
+            self.circuit.retune(rules.window)
+        self.circuit.put_off(rules.open - before.open)
 
     def probe(self, now: float) -> bool:
         """Whether one may go though the breaker is not closed; it is the probe, of whose end `learn` must hear."""

@@ -319,6 +319,16 @@ def test_a_changed_registration_keeps_the_breaker_but_counts_another_window_anew
     assert guards.state(PLAIN) is State.CLOSED
 
 
+def test_a_breaker_that_is_open_is_open_for_as_long_as_its_registration_says_now() -> None:
+    guards = Guards()
+    guards.fail_with(card(retry__extra="0", breaker__open="5m"), 500, 20)
+    guards.wait(3.0)
+    ended = guards.ask(card(retry__extra="0", breaker__open="2s"))
+    guards.open[0].reply()
+    assert ended.status == 200, "it is the probe"
+    assert guards.state(PLAIN) is State.CLOSED
+
+
 # --- hedges -----------------------------------------------------------------------------------------------------------
 
 

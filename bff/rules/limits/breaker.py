@@ -56,6 +56,10 @@ class Circuit:
         self.tally = Tally(window)
         self._others = Tally(window)
 
+    def put_off(self, seconds: float) -> None:
+        """Let it stay open for so much longer, or less, than it was told when it opened."""
+        self._until += seconds
+
     def at(self, now: float) -> State:
         """As it is seen from outside: half-open as soon as a probe may go."""
         return HALF_OPEN if self.state is OPEN and now >= self._until else self.state

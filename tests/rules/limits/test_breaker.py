@@ -162,6 +162,14 @@ def test_another_window_counts_anew() -> None:
     assert circuit.tally.sums(0.0) == (0, 0)
 
 
+def test_what_it_was_told_when_it_opened_can_be_changed() -> None:
+    circuit = opened()
+    circuit.put_off(-3.0)
+    assert circuit.left(1.0) == 1.0
+    assert not circuit.probe(1.9)
+    assert circuit.probe(2.0)
+
+
 @dataclass(eq=False)
 class Under:
     """A request under way."""
