@@ -317,6 +317,9 @@ class _Compiler:
             if name.encode() in self.open:
                 message = f"a slot inside <{name}> is torn out by another <{name}> in it"
                 self.report.warn(offset, "fragment-in-link", message, "put the link into the fragment")
+        if "body" in self.holes:
+            message = "a slot after </body> holds up the end of the page"
+            self.report.warn(offset, "fragment-after-body", message, "move it before </body>")
         if slot.wrap and self.open and self.open[-1] in _NO_WRAPPER:
             where = self.open[-1].decode()
             self.report.add(offset, "wrapper-not-allowed", f"HTML allows no wrapper in <{where}>", 'add wrap="none"')
@@ -337,9 +340,15 @@ class _Compiler:
         del self.open[self.slot_depth :]
         placeholder = tuple(piece for piece in inside if not isinstance(piece, Slot))
         slot = replace(self.slot, index=len(self.slots) + 1, placeholder=placeholder, **self.place)
+        after = "body" in self.holes
+        if after and slot.kind == "optional":  # a marker there would be outside of <body>, and never filled
+            slot = replace(slot, kind="core")
         self.slots.append(slot)
         self.outside.append(slot)
         self.out, self.last, self.slot = self.outside, end, None
+        if after:  # the page ends behind it
+            self.out = [piece for piece in self.out if not (isinstance(piece, Hole) and piece.key == "body")]
+            self._cut(end, end, Hole("body"))
 
     def _finish(self) -> None:
         missing = [name for name in ("doctype", "html", "head", "body") if name not in self.seen]

@@ -178,6 +178,21 @@ def test_a_page_is_a_whole_document(name: str) -> None:
     assert name.split(maxsplit=1)[0].rstrip(">") in found[0].message
 
 
+def test_a_slot_after_the_body_is_waited_for_and_what_is_late_goes_behind_it() -> None:
+    html = f"{HEAD}{SLOT}</body>{SLOT}<!-- x -->{SLOT}</html>"
+    shell, found = compile_shell(html, file="p.html", context="c", owner="o")
+    assert [(f.severity, f.code) for f in found] == [("warning", "fragment-after-body")] * 2
+    assert shell is not None
+    assert [slot.kind for slot in shell.slots] == ["optional", "core", "core"]
+    assert [part for part in shell.parts if isinstance(part, bytes | Hole)][-5:] == [
+        b"</head><body>",
+        b"</body>",
+        b"<!-- x -->",
+        Hole("body"),
+        b"</html>",
+    ]
+
+
 def test_charset_and_title_are_missed() -> None:
     html = "<!doctype html><html><head></head><body></body></html>"
     assert [(f.severity, f.code) for f in findings(html)] == [("note", "no-charset"), ("warning", "no-title")]
