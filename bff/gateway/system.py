@@ -101,11 +101,11 @@ class _System:
         return _response(problem(405, detail, html=accepts_html(request.scope), headers=allow), request)
 
     async def static(self, request: Request) -> Response:
-        return _response(self._static.answer(request.path_params["file"], request.scope["headers"]), request)
+        return self._open(self._static.answer(request.path_params["file"], request.scope["headers"]), request)
 
     async def asset(self, request: Request) -> Response:
         answer = await self._gateway.live.assets.answer(request.path_params["file"], request.scope["headers"])
-        return _response(answer, request)
+        return self._open(answer, request)
 
     async def fragment(self, request: Request) -> Response:
         return await self._readable(request, self._fragment)
@@ -116,8 +116,12 @@ class _System:
         if request.method == "OPTIONS":
             answer = cors.preflight(fields, ("GET", "HEAD")) or Answer(204, [(b"allow", b"GET, HEAD, OPTIONS")])
             return _response(answer, request)
-        answer = await ask(request)
-        return _response(replace(answer, headers=cors.readable(answer.headers, fields)), request)
+        return self._open(await ask(request), request)
+
+    def _open(self, answer: Answer, request: Request) -> Response:
+        """Readable for them: modules, and what is checked by its digest, load from another origin in no other way (HTML)."""
+        headers = self._gateway.cors.readable(answer.headers, request.scope["headers"])
+        return _response(replace(answer, headers=headers), request)
 
     async def _fragment(self, request: Request) -> Answer:
         gateway, scope = self._gateway, request.scope

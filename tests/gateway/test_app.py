@@ -390,6 +390,16 @@ async def test_other_origins_read_what_is_for_programs(tmp_path: Path) -> None:
         assert "Origin" in other.headers["vary"]
 
 
+async def test_an_app_of_another_origin_loads_the_client_that_it_is_given(tmp_path: Path) -> None:
+    async with Site(tmp_path, cors=f'{{origins: ["{APP}"]}}').running() as client:
+        for path in ("/_bff/static/bff-client.js", "/_bff/assets/shop/none.js"):  # modules load by CORS alone
+            mine = await client.get(path, headers={"origin": APP})
+            assert mine.headers["access-control-allow-origin"] == APP, path
+            assert "Origin" in mine.headers["vary"], path
+            other = await client.get(path, headers={"origin": "https://other.example"})
+            assert "access-control-allow-origin" not in other.headers, path
+
+
 async def test_preflights_are_answered_by_the_gateway(tmp_path: Path) -> None:
     site = Site(tmp_path, cors=f'{{origins: ["{APP}"]}}')
     asked = {"origin": APP, "access-control-request-method": "GET", "access-control-request-headers": "authorization"}
