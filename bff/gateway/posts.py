@@ -113,7 +113,10 @@ class Posts:
         if scripted is None:
             return problem(502, "The page's own service redirects to where it may not.", html=html)
         back += scripted
-        return Answer(reply.status, [*back, (b"content-length", b"%d" % len(reply.body))], reply.body)
+        if reply.status in (204, 304):  # which state no length (RFC 9110 §8.6)
+            return Answer(reply.status, back)
+        body = reply.body if reply.status != 205 else b""
+        return Answer(reply.status, [*back, (b"content-length", b"%d" % len(body))], body)
 
     async def _begun(self, reply: Reply, found: Fields, call: Call, visit: Visit, *, html: bool) -> Answer:
         """Slow work: the browser goes to where the task shows itself, a program is told where that is."""

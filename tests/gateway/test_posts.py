@@ -234,6 +234,7 @@ async def test_what_changes_nothing_may_be_asked_by_anybody_and_expires_nothing(
     desk.world.upstreams.to("/basket").reply(b"", 204, allow="POST")
     answer = await task
     assert (answer.status, dict(answer.headers)[b"allow"]) == (204, b"POST")
+    assert b"content-length" not in dict(answer.headers), "RFC 9110 §8.6"
     assert desk.world.store.entries == 1
 
 
@@ -295,3 +296,11 @@ async def test_the_exchange_ends_with_the_request() -> None:
         await task
     assert desk.world.upstreams.flown[0].cancelled
     assert desk.world.seen.inflight.total() == 0
+
+
+async def test_a_205_that_comes_with_a_body_loses_it() -> None:
+    desk = Desk()
+    task = await desk.post()
+    desk.world.upstreams.to("/basket").reply(b"reset", 205)
+    answer = await task
+    assert (answer.status, answer.body, dict(answer.headers)[b"content-length"]) == (205, b"", b"0")
