@@ -62,7 +62,8 @@ class Change:
                 file.unlink(missing_ok=True)
                 file.parent.rmdir()  # which fails, as it should, where something else is in it
         if self.edit is not None:
-            _replace(self.edit[0], self.edit[1])
+            with suppress(OSError):  # what could not be written before is as it was
+                _replace(self.edit[0], self.edit[1])
 
 
 def _replace(file: Path, text: str) -> None:

@@ -193,6 +193,18 @@ def test_a_settings_file_that_is_not_there_is_exit_code_2() -> None:
     assert (result.exit_code, "none.yaml" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("command", [("render", "/cart"), ("serve",)])
+def test_a_file_of_keys_without_one_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
+    shop(tmp_path / "fragments")
+    write(tmp_path / "keys.json", "nonsense")
+    jwt = "identity: {jwt: {keys: keys.json, issuer: i, audience: a}}"
+    write(tmp_path / "bff.yaml", f"store: sqlite:///var/bff.sqlite\nlisten: 127.0.0.1:{free_port()}\n{jwt}\n")
+    result = bff(*command)
+    assert result.exit_code == 2
+    assert "keys.json:1:1: error: identity.jwt.keys cannot be used: Expecting value" in result.stderr
+    assert "— write PEM or a JWK set" in result.stderr
+
+
 def test_a_missing_folder_is_exit_code_2() -> None:
     result = bff("check", "--fragments", "nowhere")
     assert (result.exit_code, "there is no folder" in result.stderr) == (2, True)

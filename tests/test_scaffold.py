@@ -245,3 +245,13 @@ def test_everything_one_after_the_other(tmp_path: Path) -> None:
 )
 def test_an_entry_goes_to_the_end_of_its_section(text: str, expected: str) -> None:
     assert insert(text, "pages", ["a:", "  b: c"]) == expected
+
+
+def test_what_cannot_be_written_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    file = shop(tmp_path)
+    (file.parent / ".context.yaml.new").mkdir()  # where the draft would be
+    before = file.read_bytes()
+    with pytest.raises(Refused, match=r"\.context\.yaml\.new: Is a directory"):
+        new_fragment(tmp_path, "shop/lines", env={})
+    assert file.read_bytes() == before
+    assert not (file.parent / "fallbacks").exists()

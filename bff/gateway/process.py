@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bff.config.settings import Settings
+from bff.errors import Finding, UnusableInput
 from bff.gateway.app import Gateway
 from bff.gateway.identity import Identifier
 from bff.gateway.logs import Log
@@ -167,7 +168,10 @@ def make(
             audience=jwt.audience,
             claim=jwt.claim,
         )
-        tokens = Tokens(rules)
+        try:
+            tokens = Tokens(rules)
+        except (OSError, ValueError) as error:
+            raise UnusableInput([_unusable(jwt.keys, error)]) from None
     identifier = Identifier(header=identity.header.name, trusted_proxies=settings.trusted_proxies, tokens=tokens)
     telemetry = Counters(log)
     gateway = Gateway(
@@ -190,6 +194,14 @@ def make(
         contexts=lambda: _contexts(registry.world),
     )
     return gateway
+
+
+def _unusable(keys: str, error: OSError | ValueError) -> Finding:
+    """A file of keys that is there, but cannot be used."""
+    why = error.strerror if isinstance(error, OSError) else str(error).partition("; ")[0]
+    message = f"identity.jwt.keys cannot be used: {why}"
+    remedy = "write PEM or a JWK set with RSA, EC or Ed25519 keys, readable for the gateway"
+    return Finding(file=keys, line=1, column=1, code="bad-keys", message=message, remedy=remedy)
 
 
 def _breakers(gateway: Gateway) -> Iterable[tuple[str, int]]:

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bff.errors import UnusableInput
 from bff.gateway.server import bind
 
 if TYPE_CHECKING:
@@ -193,6 +195,10 @@ class Supervisor:
             code = 0
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 1
+        except UnusableInput as unusable:
+            code = _said("\n".join(map(str, unusable.findings)), 2)
+        except Exception as error:  # noqa: BLE001 - the last chance to say what ended it
+            code = _said(f"bff: {type(error).__name__}: {error}", 2)
         finally:
             os._exit(code)
 
@@ -200,6 +206,12 @@ class Supervisor:
 def _told(descriptor: int) -> None:  # pragma: no cover - runs in forked children
     os.write(descriptor, b"r")
     os.close(descriptor)
+
+
+def _said(line: str, code: int) -> int:  # pragma: no cover - as above
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+    return code
 
 
 def _follow(lifeline: int) -> None:  # pragma: no cover - as above

@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from bff.errors import Finding, UnusableInput
 from bff.gateway.logs import Log
 from bff.gateway.workers import Supervisor, reserve
 
@@ -162,6 +163,23 @@ def test_workers_that_cannot_start_end_it() -> None:
 
     assert Supervisor(2, work, log=log, ready=lambda: None).run() == 2
     assert b'"event":"worker-failed"' in b"".join(said)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UnusableInput([Finding(file="keys.json", line=1, column=1, code="bad-keys", message="none")]), "keys.json:1:1: error: none\n"),
+        (ValueError("no such thing"), "bff: ValueError: no such thing\n"),
+    ],
+)  # fmt: skip
+def test_a_worker_says_what_kept_it_from_starting(
+    error: Exception, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def work(_index: int, _ready: Callable[[], None]) -> None:
+        raise error
+
+    assert Supervisor(1, work, log=quiet()[0], ready=lambda: None).run() == 2
+    assert capfd.readouterr().err == line
 
 
 def test_a_second_signal_is_the_exit_code() -> None:
