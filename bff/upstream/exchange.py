@@ -19,7 +19,7 @@ from bff.timer import Due, Timer
 from bff.upstream.connection import Connection, Head
 
 REPEATABLE: Final = frozenset({"GET", "HEAD"})  # sent once more where a kept connection ended unheard (RFC 9112 §9.3.1)
-_METHOD: Final = re.compile(r"(?!CONNECT$)[A-Z]+").fullmatch
+METHOD: Final = re.compile(r"(?!CONNECT$)[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # any token (RFC 9110 §5.6.2, §9.1)
 _TARGET: Final = re.compile(r"/[!-\"$-~]*").fullmatch  # origin-form (RFC 9112 §3.2.1): visible ASCII, no fragment
 _AUTHORITY: Final = re.compile(r"[!-.0-~]+").fullmatch  # visible ASCII without a slash
 _FRAMED: Final = frozenset({"POST", "PUT", "PATCH"})  # which say Content-Length: 0 too (RFC 9110 §8.6)
@@ -55,7 +55,7 @@ def write_head(method: str, target: str, authority: str) -> bytes:
     """The request line and the fields that are ours; raises ValueError where that would not be one request for the target."""
     if not _TARGET(target):
         raise ValueError(f"target {target!r} is not a path of visible ASCII")
-    if not _METHOD(method):
+    if not METHOD(method):
         raise ValueError(f"method {method!r} is not one we send")
     if not _AUTHORITY(authority):
         raise ValueError(f"authority {authority!r} is not host[:port]")

@@ -20,14 +20,13 @@ from typing import Final, NamedTuple
 from bff.model import Ask, Bounds, Failure, Headers, Reason, Reply, Timeout, Timing, Upstream
 from bff.upstream.client import Client
 from bff.upstream.connection import Connection
-from bff.upstream.exchange import Exchange, Home
+from bff.upstream.exchange import METHOD, Exchange, Home
 from bff.upstream.pool import OPEN, REFUSE, WAIT
 from bff.upstream.wire import Wire
 
 HIGH: Final = 64 * 1024  # bytes of an answer not yet taken from which on no more is read
 LOW: Final = 16 * 1024
 PATIENCE: Final = 1.0  # seconds that 100-continue is waited for: many servers never send it (RFC 9110 §10.1.1)
-_METHOD: Final = re.compile(r"(?!CONNECT$)[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110 §5.6.2
 _TARGET: Final = re.compile(r"/[!-\"$-~]*").fullmatch
 _LINE: Final = re.compile(rb"[^\0\r\n]*").fullmatch
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
@@ -105,7 +104,7 @@ class Streams:
 
 def write_head(upstream: Upstream, method: str, target: str, lines: Headers, body: Body | None) -> bytes:
     """A whole request head; raises ValueError where it would not be one request for the target."""
-    if not _TARGET(target) or not _METHOD(method):
+    if not _TARGET(target) or not METHOD(method):
         raise ValueError(f"{method!r} {target!r} is not a request line")
     framing: list[tuple[bytes, bytes]] = []
     if body is not None:

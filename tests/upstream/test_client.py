@@ -109,6 +109,20 @@ async def test_no_length_is_sent_without_a_body() -> None:
         assert b"Content-Length" not in heads[0]
 
 
+@pytest.mark.parametrize("method", ["M-SEARCH", "VERSION-CONTROL", "get"])
+async def test_any_method_is_sent_as_it_is_written(method: str) -> None:
+    """They are tokens, and case counts (RFC 9110 §9.1)."""
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(await peer.head())
+        await peer.send(OK)
+
+    async with serving(script) as fake, connecting() as client:
+        await sent(fake, client, method=method)
+        assert heads[0].startswith(f"{method} / HTTP/1.1\r\n".encode())
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -121,7 +135,8 @@ async def test_no_length_is_sent_without_a_body() -> None:
         {"target": "http://127.0.0.1/"},
         {"method": "GET /"},
         {"method": "CONNECT"},
-        {"method": "get"},
+        {"method": "GE(T"},
+        {"method": ""},
         {"headers": b"a: b\r\n\r\nGET /x HTTP/1.1\r\n"},
         {"headers": b"a: b\n\nGET /x HTTP/1.1\r\n"},
         {"headers": b"\r\n"},
