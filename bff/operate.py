@@ -93,7 +93,7 @@ class Gateway:
 
 def _where(told: Mapping[str, Any]) -> str:
     """What to know about where something holds; nothing where it does everywhere."""
-    alone = "the store is away, so this holds in the process that answered, and in the others once it is back"
+    alone = "the store does not take it now, so this holds in the process that answered, and in the others once it does"
     return "" if told.get("everywhere", True) else f"; {alone}"
 
 

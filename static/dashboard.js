@@ -421,7 +421,7 @@ const confirm = (title, words, fields, button, act) => {
   dialog.showModal();
 };
 
-const elsewhere = ({ everywhere = true }) => (everywhere ? "" : " The store is away: this holds in one process, and in the others once it is back.");
+const elsewhere = ({ everywhere = true }) => (everywhere ? "" : " The store does not take it now: this holds in one process, and in the others once it does.");
 const field = (label, input, note = "") => h("label", {}, h("span", {}, label), input, ...(note ? [h("small", {}, note)] : []));
 const radio = (name, value, label, note, checked = false) => h("label", { class: "choice" }, h("input", { type: "radio", name, value, checked }), h("span", {}, label, h("small", {}, note)));
 

@@ -29,7 +29,7 @@ async def purge(origin: str, **asked: object) -> str:
         ({"entries": 0, "kind": "all", "value": "", "soft": False}, "0 entries purged on {} (everything)"),
         (
             {"entries": 0, "kind": "all", "value": "", "soft": False, "everywhere": False},
-            "0 entries purged on {} (everything); the store is away, so this holds in the process that answered, and in the others once it is back",
+            "0 entries purged on {} (everything); the store does not take it now, so this holds in the process that answered, and in the others once it does",
         ),
     ],
 )
