@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, TypeVar
@@ -291,9 +292,14 @@ class Checker:
             self.error(loc, "missing-file", f"{name!r} does not exist; {self.meant(name, endings)}put it at {path}")
         return None
 
+    @cached_property
+    def files(self) -> list[str]:
+        """All names in the folder, looked up once: many may be missing."""
+        return [file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*")]
+
     def meant(self, name: str, endings: tuple[str, ...]) -> str:
         """Which of the folder's files was probably meant by one that is not there."""
-        there = (file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.suffix in endings)
+        there = [file for file in self.files if file.endswith(endings)]
         near = nearest(name, there)
         return f"did you mean {near!r}? Else " if near else ""
 

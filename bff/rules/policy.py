@@ -10,6 +10,8 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Final, Literal, assert_never, get_args
 
@@ -21,6 +23,7 @@ Layer = tuple[str, Mapping[str, object]]
 """(origin, dotted key → value). Origins: built-in, bff.yaml, context, fragment, slot, override."""
 
 BUILT_IN: Final = "built-in"
+COMPARED: Final = 20  # names that a wrong one is compared with closely; more, by the pairs of letters that they share
 CLAMPED_KINDS: Final = frozenset({"duration", "size", "share", "count"})
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
@@ -141,7 +144,11 @@ def suggestion(wrong: str, known: Mapping[str, object] | Sequence[str]) -> str:
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """The one that was probably meant, whatever its capitals; empty where none is near."""
     folded = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(wrong.lower(), folded, n=1)
+    text, some = wrong.lower(), [*folded]
+    if len(some) > COMPARED:  # comparing takes 20 µs: a context that is gone may be asked for by hundreds of slots
+        pairs = {*pairwise(text)}
+        some = nlargest(COMPARED, some, key=lambda each: len(pairs.intersection(pairwise(each))))
+    near = difflib.get_close_matches(text, some, n=1)
     return folded[near[0]] if near else ""
 
 
