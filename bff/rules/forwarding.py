@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from bff.model import Forward, Grant, Headers, Route, Upstream
 from bff.rules import redirects
 from bff.rules.cookies import cookies
+from bff.rules.invalidation import uri
 from bff.rules.stored import HOP_BY_HOP, listed
 
 Lines = list[tuple[bytes, bytes]]
@@ -221,7 +222,7 @@ def location(text: str, upstream: Upstream, grant: Grant, asker: Asker) -> str |
         return None
     plain = text.isascii() and all("!" <= char not in "\\\x7f" for char in text)
     inside = not parts.scheme and not parts.netloc and not text.startswith("/") and ":" not in text.partition("/")[0]
-    own = parts.scheme == asker.scheme and parts.netloc.lower() == asker.host
+    own = uri(parts.scheme, parts.netloc, "") == uri(asker.scheme, asker.host, "")
     if plain and text and (inside or own):
         return text
     return redirects.location(text, upstream, grant)

@@ -130,6 +130,8 @@ async def test_what_of_an_answer_reaches_the_client(tmp_path: Path) -> None:
         ("details/", 302, "details/"),
         ("?page=2", 302, "?page=2"),
         ("http://shop.example/y", 302, "http://shop.example/y"),
+        ("http://shop.example:80/y", 302, "http://shop.example:80/y"),
+        ("http://shop.example:81/y", 502, ""),
         ("http://UPSTREAM/api/z?a=b", 302, "/shop/api/z?a=b"),
         ("https://pay.example/x", 302, "https://pay.example/x"),
         ("http://UPSTREAM/other", 502, ""),
