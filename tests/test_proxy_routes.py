@@ -69,7 +69,8 @@ def test_any_method_that_has_a_name_may_be_let_through(tmp_path: Path) -> None:
     )
     world = loaded(tmp_path)
     (dav,) = world.routes.values()
-    assert (dav.methods, codes(world)) == ({"GET", "M-SEARCH", "VERSION-CONTROL"}, [])
+    assert sorted(dav.methods) == ["GET", "M-SEARCH", "VERSION-CONTROL"]
+    assert codes(world) == []
 
 
 @pytest.mark.parametrize(

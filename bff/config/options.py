@@ -48,9 +48,11 @@ def _maybe_listen(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    if not re.fullmatch(r"\*|[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]", text):
+    """A host without its port: those are ignored on both sides."""
+    match = re.fullmatch(r"(\*|[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", text)
+    if not match:
         raise ValueError(f"{text!r} is not a host; write a name without scheme and port, such as www.example.org")
-    return text.lower()
+    return match[1].lower()
 
 
 def _some(hosts: tuple[str, ...]) -> tuple[str, ...]:

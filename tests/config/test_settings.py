@@ -70,7 +70,7 @@ def test_every_key_can_be_written(tmp_path: Path) -> None:
         tmp_path,
         """\
 listen: "[::1]:80"
-hosts: [WWW.example.org, "[::1]"]
+hosts: ["WWW.example.org:8000", "[::1]:80"]
 trusted_proxies: [10.0.0.1/8, "::1"]
 early_hints: true
 store: sqlite:///var/bff.sqlite
