@@ -17,7 +17,7 @@ def test_the_default_deadline_of_a_page_is_a_bound() -> None:
 def test_counts_are_told_as_json() -> None:
     fragment, page, context = FragmentCounts(), PageCounts(), ContextCounts()
     assert page.told() == {"statuses": {}, "seconds": [], "first_byte": page.first_byte.counts}
-    fragment.outcomes = {("fresh", "ok"): 3, ("fresh", "hit"): 2, ("fallback", "timeout"): 1}
+    fragment.outcomes |= {("fresh", "ok"): 3, ("fresh", "hit"): 2, ("fallback", "timeout"): 1}
     fragment.seconds.observe(0.3)
     for status, seconds in ((200, 0.02), (200, 20.0), (504, 2.0)):
         page.seconds.setdefault(status, Histogram()).observe(seconds)
