@@ -1,6 +1,6 @@
 // Fills <?start name="x">…<?end> from <template for="x"> where browsers do not; then <bff-fragment>: docs/browser.md
 
-const marker = (node) => // a comment to older parsers
+const marker = (node) => // or a comment
   node instanceof Comment ? node.data : node instanceof ProcessingInstruction ? `?${node.target} ${node.data}` : "";
 
 const flush = () => {
@@ -44,7 +44,7 @@ const parse = (html) => {
     node.nonce = document.querySelector("[nonce]")?.nonce ?? "";
     if (node.localName != "style" && again(node)) node.remove();
     else if (node.href) {
-      node.media = "print"; // holds up nobody
+      node.media = "print"; // never blocks
       node.onload = () => (node.media = "all");
       document.head.append(node);
     }

@@ -101,7 +101,7 @@ class Database:
             self._set_aside(str(error))
             return Away("corrupt", str(error), lost=False)
         self._hold()
-        return Away("away", str(error))
+        return Away("away", f"{self._path}: {error}")  # which SQLite does not name
 
     def _hold(self) -> None:
         self.close()

@@ -87,3 +87,9 @@ def test_what_cannot_be_put_aside_is_left_alone_for_a_moment(path: Path) -> None
         database.run(put("k"))
     assert told == []
     assert path.read_bytes() == GARBAGE
+
+
+def test_what_cannot_be_opened_is_named(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(Away, match=f"{path}: unable to open database file"):
+        Database(path, lambda _: None).run(put("k"))
