@@ -18,6 +18,7 @@ import re2
 from bff.config import spec
 from bff.model import Param, Pattern, Ref, Upstream
 from bff.rules import addresses
+from bff.rules.spelling import spelt
 
 MAX_VALUE: Final = 256  # characters of one parameter's value
 Type = Literal["str", "int", "float", "bool", "enum", "date"]
@@ -244,14 +245,14 @@ def parse_route(text: str) -> tuple[tuple[str, bool], ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"{text!r} names a parameter twice; give each its own name")
     _plain_path(_REFERENCE.sub("x", text), text)
-    if re.match(r"/_bff(/|$)", text):
+    if re.match(r"/_bff(/|$)", spelt(text)):
         raise ValueError("/_bff belongs to the gateway; choose another path")
     return tuple(params)
 
 
 def route_shape(text: str) -> str:
     """A route without its parameters' names: two routes of one shape answer the same paths."""
-    return re.sub(r"\{[^:}]*", "{", text)
+    return re.sub(r"\{[^:}]*", "{", spelt(text))
 
 
 def _plain_path(filled: str, text: str) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
+from bff.rules.spelling import spelt
+
 _PARAMETER: Final = re.compile(r"\{([a-z][a-z0-9_]*)(:path)?\}")
 
 
@@ -31,9 +33,9 @@ class Routes(Generic[T]):
         self._open: list[tuple[re.Pattern[str], T]] = []
         for each in sorted(routed, key=_rank):
             if "{" in each.route:
-                self._open.append((re.compile(_expression(each.route)), each))
+                self._open.append((re.compile(_expression(spelt(each.route))), each))
             else:
-                self._fixed.setdefault(each.route, each)
+                self._fixed.setdefault(spelt(each.route), each)
 
     def find(self, path: str) -> tuple[T, dict[str, str]] | None:
         """Who is at a raw path, with its decoded path parameters, or None; undecodable text is nobody's."""
@@ -44,12 +46,15 @@ class Routes(Generic[T]):
         return None if decoded is None else (found[0], decoded)
 
     def raw(self, path: str) -> tuple[T, dict[str, str]] | None:
-        """Who is at a raw path, with its path parameters as they were sent."""
-        fixed = self._fixed.get(path)
+        """Who is at a raw path, with its path parameters as they were sent (or spelt, where the route itself was encoded)."""
+        plain = spelt(path) if "%" in path else path
+        fixed = self._fixed.get(plain)
         if fixed is not None:
             return fixed, {}
         for expression, each in self._open:
             match = expression.fullmatch(path)
+            if match is None and plain != path:
+                match = expression.fullmatch(plain)
             if match is not None:
                 return each, match.groupdict()
         return None

@@ -168,6 +168,7 @@ def test_what_is_no_path(text: str) -> None:
         ("/checkout/{basket_id}", (("basket_id", False),), "/checkout/{}"),
         ("/api/{a}/{rest:path}", (("a", False), ("rest", True)), "/api/{}/{:path}"),
         ("/_bffx", (), "/_bffx"),
+        ("/%7euser/%c3%a9%2f", (), "/~user/%C3%A9%2F"),
     ],
 )
 def test_routes(text: str, params: tuple[tuple[str, bool], ...], shape: str) -> None:
@@ -187,6 +188,7 @@ def test_routes(text: str, params: tuple[tuple[str, bool], ...], shape: str) -> 
         ("/{a}/{a}", "twice"),
         ("/_bff", "belongs to the gateway"),
         ("/_bff/{x}", "belongs to the gateway"),
+        ("/%5fbff/x", "belongs to the gateway"),
         ("/a?b", "not a path"),
     ],
 )

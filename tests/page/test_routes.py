@@ -35,6 +35,31 @@ def test_the_most_specific_route_wins(path: str, route: str, given: dict[str, st
     assert (found[0].route, found[1]) == (route, given)
 
 
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("/kurse/%c3%bcber", "/kurse/%C3%BCber"),
+        ("/kurse/%C3%BCber", "/kurse/%c3%bcber"),
+        ("/~user", "/%7euser"),
+        ("/%7Euser", "/~user"),
+        ("/s/new", "/s/%6eew"),
+        ("/%c3%a9/{x}", "/%C3%A9/1"),
+    ],
+)
+def test_a_route_is_found_however_it_is_spelt(written: str, asked: str) -> None:
+    routes = Routes([page(document(), "/s/{x}", name="x/any"), page(document(), written, name="x/one")])
+    found = routes.find(asked)
+    assert found is not None
+    assert (found[0].name, routes.find(written.replace("{x}", "1"))) == ("x/one", found)
+
+
+def test_what_is_sent_for_a_parameter_stays_as_it_was_sent() -> None:
+    routes = Routes([page(document(), "/r/{rest:path}", name="x/all"), page(document(), "/r/a/b", name="x/one")])
+    found = routes.raw("/r/%7e%2e%2e%2fa%2fb")
+    assert found is not None
+    assert (found[0].name, found[1]) == ("x/all", {"rest": "%7e%2e%2e%2fa%2fb"})
+
+
 def test_no_page_and_undecodable_text() -> None:
     assert ROUTES.find("/a/%ff") is None
     assert Routes([]).find("/") is None
