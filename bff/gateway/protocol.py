@@ -28,6 +28,8 @@ _FRAMING: Final = frozenset(
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 _HEADERS: Final = 256  # lines of a request's head
 _UNREAD: Final = 256 * 1024  # of a body that the application did not read, before the connection is given up
+_TURN: Final = 4 * 1024  # of requests, taken before everybody else has a turn: a read may hold thousands of them
+_BODY_TURN: Final = 64 * 1024  # of a body, and what is behind it
 _UNHEARD: Final = 4 * _UNREAD  # of what comes while the connection ends, before it is ended at once
 _SYNC: Final = frozenset({"GET", "HEAD"})
 _UNKNOWN: Final = re.compile(rb"(?:\r?\n)*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ")
@@ -69,6 +71,7 @@ class Connection(Turns, HttpToolsProtocol):
         self.deaf = self.closing = True
         self.deadline = NEVER
         self.waiting.clear()
+        self.rest_of_read = b""
         self.resume_writing()
         current, self.current = self.current, None
         if current is not None:
@@ -86,6 +89,9 @@ class Connection(Turns, HttpToolsProtocol):
             if self._dropped > _UNHEARD:
                 self.transport.abort()
             return
+        if len(data) > _TURN and (self.reading is None or len(data) > _BODY_TURN):
+            self._take_turns(data)
+            return
         if not self.received:
             self._inside = False
         self.received += len(data)
@@ -97,6 +103,15 @@ class Connection(Turns, HttpToolsProtocol):
             self.refuse(refused)
         if self.current is None and not self.deaf:
             self.rest()
+
+    def _take_turns(self, data: bytes) -> None:
+        """Read the beginning; the rest when the loop has turned, and those that began before are answered."""
+        turn = _TURN if self.reading is None else _BODY_TURN
+        self.hold()
+        self.rest_of_read = data[turn:]
+        self.data_received(data[:turn])
+        if self.current is None or self.reading is not None:  # else `answered` asks for it
+            self.loop.call_soon(self.read_on)
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser, and another one where it stops: in a loop, as one read may have a thousand such requests."""

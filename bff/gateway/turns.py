@@ -11,6 +11,7 @@ import logging
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from bff.gateway.cycle import Cycle
@@ -32,6 +33,7 @@ class Turns:
     limits: Limits
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
+    data_received: Callable[[bytes], None]
 
     def __init__(self) -> None:
         self.deadline = NEVER
@@ -45,6 +47,7 @@ class Turns:
         self.last = False  # the request that ends the connection has come
         self.closing = False  # all is written, or will be without us
         self.headed = False  # the head's deadline is set
+        self.rest_of_read = b""  # came with what was answered, and is still to be parsed
         self._held = False  # reading is paused
         self._unsent = 0  # bytes in the write buffer when the deadline was set
 
@@ -206,8 +209,19 @@ class Turns:
 
     def _release(self) -> None:
         if self._held and not self.waiting:
+            if self.rest_of_read:
+                self.loop.call_soon(self.read_on)
+                return
             self._held = False
             self.transport.resume_reading()
+
+    def read_on(self) -> None:
+        """Take what is left of a read, unless there are requests before it that wait."""
+        if self.waiting or not self.rest_of_read or self.transport.is_closing():
+            return
+        rest, self.rest_of_read = self.rest_of_read, b""
+        self._release()
+        self.data_received(rest)
 
     def expire(self, now: float) -> None:
         """The deadline passed: end the connection, unless the client at least reads, however slowly."""

@@ -63,6 +63,53 @@ async def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
         assert (await client.ask(get(b"/4"))).body == b"GET|/4||a|"
 
 
+async def test_the_loop_turns_between_thousands_of_requests_in_one_read() -> None:
+    """Else one client could hold up all others for a second by 250 KB."""
+    told: list[int] = []
+
+    class Counting(AtOnce):
+        asked = 0
+
+        def now(self, scope: Any) -> Any:
+            self.asked += 1
+            if self.asked == 1:
+                asyncio.get_running_loop().call_soon(lambda: told.append(self.asked))
+            return super().now(scope)
+
+    async with serving(Counting()) as running:
+        client = await running.connect()
+        await client.send(get(b"/") * 3000)
+        assert [(await client.answer()).body for _ in range(3000)] == [b"now"] * 3000
+        assert told[0] < 200
+        assert (await client.ask(get(b"/"))).body == b"now"
+
+
+@pytest.mark.parametrize("length", [0, 5, 4000, 9000, 70_000])
+async def test_bodies_among_thousands_of_requests_stay_whole(length: int) -> None:
+    body = b"x" * length
+    async with serving(AtOnce()) as running:
+        client = await running.connect()
+        one = get(b"/") + POST + b"Content-Length: %d\r\n\r\n" % length + body + get(b"/slow") + b"\r\n"
+        sent = asyncio.ensure_future(client.send(one * 20))
+        for _ in range(20):
+            answers = [(await client.answer()).body for _ in range(3)]
+            assert answers[0] in {b"now", b"GET|/||a|"}, "at once or behind another one"
+            assert answers[1:] == [b"POST|/||a|" + body, b"GET|/slow||a|"]
+        await sent
+
+
+async def test_who_leaves_in_the_midst_of_thousands_of_requests_leaves_nothing() -> None:
+    app = Held()
+    async with serving(app) as running:
+        client = await running.connect()
+        await client.send(get(b"/1") * 3000)
+        assert await app.asked.get() == "/1"
+        client.reset()
+        app.release.set()
+        await until(lambda: not running.server.shared.connections)
+        assert running.server.shared.drain.streams == 0
+
+
 async def test_a_pipelined_body_waits_its_turn() -> None:
     app = Held()
     async with serving(app) as running:
