@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, Protocol
 
 from bff.model import Exchange, Failure, Fragment, Policy, Reason, Reply, Result
 from bff.page.call import Call, Visit
@@ -108,3 +108,7 @@ class Flight:
         self.began = began
         self.ends = began + call.policy.timeout.total
         self.waits: list[Wait] = []
+
+
+Look = Callable[[Flight], Coroutine[Any, Any, None]]
+"""Looks beyond this process for what a flight's waits want."""

@@ -9,17 +9,17 @@ Callbacks instead of tasks: six fragments a page make a task per fragment a fift
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from random import random
-from typing import Any, Final
+from typing import Final
 
 from bff.markup.check import Checker
 from bff.model import Ask, Clock, Failure, Fetch, Fragment, Outcome, Purge, Reason, Reply, Result, Telemetry, Timing
 from bff.page import results
 from bff.page.call import Call, Visit
-from bff.page.flight import SHOWABLE, UNKEPT, Done, Flight, Guards, Kept, Wait
+from bff.page.flight import SHOWABLE, UNKEPT, Done, Flight, Guards, Kept, Look, Wait
 from bff.page.landing import Landing
 from bff.page.replica import Replica
 from bff.page.search import Searching
@@ -92,21 +92,22 @@ class Resolver:
         key = call.key + variant.key
         share = variant.shareable and policy.cache.mode != "off"
         entry = self._store.get(key) if share else None
-        kept = UNKEPT if entry is None else Kept(entry, serve.use(entry, call.fragment.version, policy.cache, now))
-        use = kept.use
+        kept, use = UNKEPT, UNKEPT.use
+        if entry is not None:
+            use = serve.use(entry, call.fragment.version, policy.cache, now)
+            if use is serve.FRESH and policy.state == "on":
+                self._telemetry.cache(call.fragment.name, "hit")
+                if now >= entry.early:
+                    self._renew(call, visit, variant, entry, use, now=now)
+                return self.fresh(call, entry, now)
+            kept = Kept(entry, use)
         if policy.state != "on":
-            if policy.state == "stored" and share and use is not serve.Use.FRESH and self._searching.beyond:
+            if policy.state == "stored" and share and use is not serve.FRESH and self._searching.beyond:
                 return self._look(Wait(self, call, visit, now, done), key, variant, kept, self._searching.recall)
             return self._without_asking(call, entry, use, now)
-        if entry is not None and use is serve.Use.FRESH:
-            self._telemetry.cache(call.fragment.name, "hit")
-            if now >= entry.early and self._renewable(entry, now):
-                self._take_off(call, visit, key, variant, kept, now=now, share=True)
-            return self.fresh(call, entry, now)
         if entry is not None and use is serve.Use.REVALIDATE and not call.then_fresh:
             self._telemetry.cache(call.fragment.name, "stale")
-            if self._renewable(entry, now):
-                self._take_off(call, visit, key, variant, kept, now=now, share=True)
+            self._renew(call, visit, variant, entry, use, now=now)
             return self._count(call, results.stale(entry, policy.cache, Reason.HIT, began=now, now=now))
         if (
             self._tasks.underway
@@ -147,14 +148,7 @@ class Resolver:
         wait = Wait(self, call, visit, now, done)
         return self._look(wait, key, variant, UNKEPT, partial(self._searching.remember, otherwise=otherwise))
 
-    def _look(
-        self,
-        wait: Wait,
-        key: str,
-        variant: keys.Variant,
-        kept: Kept,
-        look: Callable[[Flight], Coroutine[Any, Any, None]],
-    ) -> Wait:
+    def _look(self, wait: Wait, key: str, variant: keys.Variant, kept: Kept, look: Look) -> Wait:
         """Let a wait look beyond this process, where nobody is to be asked."""
         wait.flight = flight = Flight(wait.call, key, variant, kept, wait.began)
         flight.waits.append(wait)
@@ -170,7 +164,7 @@ class Resolver:
 
     def _without_asking(self, call: Call, entry: Entry | None, use: serve.Use, now: float) -> Result:
         kept = entry if use is not serve.Use.NOTHING and call.policy.state == "stored" else None
-        if kept is not None and use is serve.Use.FRESH:
+        if kept is not None and use is serve.FRESH:
             return self.fresh(call, kept, now)
         return self._count(call, self.fall(call, Reason.OFF, kept, now))
 
@@ -246,9 +240,12 @@ class Resolver:
             lines += f"if-modified-since: {kept.last_modified}\r\n".encode("latin-1")
         return lines
 
-    def _renewable(self, entry: Entry, now: float) -> bool:
-        """Whether to fetch in the background what is served: unless that is under way, or has failed a moment ago."""
-        return entry.key not in self._flights and now >= entry.retry_at and not self._overloaded()
+    def _renew(
+        self, call: Call, visit: Visit, variant: keys.Variant, entry: Entry, use: serve.Use, *, now: float
+    ) -> None:
+        """Fetch in the background what is served, unless that is under way, or has failed a moment ago."""
+        if entry.key not in self._flights and now >= entry.retry_at and not self._overloaded():
+            self._take_off(call, visit, entry.key, variant, Kept(entry, use), now=now, share=True)
 
     def refresh(self, entry: Entry, call: Call, variant: keys.Variant, over: Callable[[], None]) -> bool:
         """Fetch an entry anew though nobody waits for it; `over` is called in the end. False where that cannot be."""

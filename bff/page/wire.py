@@ -85,21 +85,20 @@ class HtmlWriter:
         """Write up to the first slot that must be waited for, or to where late templates go."""
         parts, out, end = self._plan.parts, self._out, self._plan.body
         slots = self._composition.slots
-        while self._at < end:
-            part = parts[self._at]
+        for at in range(self._at, end):
+            part = parts[at]
             if isinstance(part, bytes):
                 out.append(part)
             elif isinstance(part, Hole):
                 self._hole(part)
             elif not self._place(slots[part.index]):
-                self._inside = part.inside
+                self._at, self._inside = at, part.inside
                 running = slots[part.index]
                 self._composition.blocked = (
                     running if running.result is None else None
                 )  # else what it embeds is awaited
                 return
-            self._at += 1
-        self._inside = ()
+        self._at, self._inside = max(self._at, end), ()
         self._composition.blocked = None
 
     def _hole(self, hole: Hole) -> None:
@@ -155,7 +154,8 @@ class HtmlWriter:
     def _slot(self, running: Running, result: Result) -> None:
         """The slot's element with what it became; without a wrapper, what it became alone."""
         plan, out = running.plan, self._out
-        if plan.slot.wrap:
+        wrap, markup = plan.slot.wrap, result.markup
+        if wrap:
             asked = result.outcome is Outcome.PENDING or (plan.wrapper.again and result.reason is not Reason.WHEN)
             src = running.call.src if running.call is not None and asked else ""
             out.append(
@@ -168,19 +168,21 @@ class HtmlWriter:
                     following=result.next,
                 )
             )
-        if plan.slot.wrap and result.outcome is Outcome.PENDING:
+        if wrap and result.outcome is Outcome.PENDING:
             self._pending(running, result)
             if result.task:
                 out += [b"<noscript>", link(result.task, "nofollow", "How far it is"), b"</noscript>"]
-        elif result.markup is not None and plan.fragment is not None and plan.fragment.trust == "sandboxed":
+        elif markup is None:
+            pass
+        elif plan.fragment is not None and plan.fragment.trust == "sandboxed":
             out.append(sandbox(plan.slot.fragment, running.call.src if running.call is not None else ""))
-        elif result.markup is not None:
-            self._markup(running, result.markup)
+        else:
+            self._markup(running, markup)
             if result.next and plan.slot.more and running.call is not None:
                 planned = self._composition.planned
                 to = onward(planned.plan.page, planned.given, plan.slot, running.call, result.next)
                 out.append(link(to, "next", "More"))
-        if plan.slot.wrap:
+        if wrap:
             out.append(CLOSE)
 
     def _pending(self, running: Running, result: Result) -> None:

@@ -31,6 +31,9 @@ class Use(Enum):
     NOTHING = auto()
 
 
+FRESH: Final = Use.FRESH  # looking up a member of an Enum is dear on the hot path
+
+
 class Answer(Enum):
     """What an upstream's answer is to a slot."""
 
@@ -69,7 +72,7 @@ def use(kept: Kept | None, version: str, cache: Cache, now: float) -> Use:
     if not current and kept.version.rpartition(":")[0] != version.rpartition(":")[0]:
         return Use.NOTHING  # made under another level of trust
     if stale < 0 and current:
-        return Use.FRESH
+        return FRESH
     if kept.terms.must_revalidate or kept.status in NEGATIVE:
         return Use.NOTHING
     if current and stale < _window(kept.terms.stale_while_revalidate, cache.stale_while_revalidate):
