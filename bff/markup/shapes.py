@@ -27,10 +27,8 @@ class Shapes:
 
     def judge(self, body: bytes, embeds: tuple[str, ...]) -> Found | None:
         """As `walk`, in a fifth of the time where bodies of this shape have come before."""
-        last = body.rfind(b"<") + 1
-        shape = (
-            _BETWEEN.sub(b"><", body[:last]) + body[last:]
-        )  # up to the last `<`, every `>` is followed by one: linear
+        last = body.rfind(b"<") + 1  # up to there, every `>` is followed by a `<`: the search is linear
+        shape = _BETWEEN.sub(b"><", body[:last]) + body[last:]
         key = shape, embeds
         found = self._known.get(key)
         if found is not None:

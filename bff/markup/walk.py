@@ -55,9 +55,7 @@ class Found:
     texts: bool = False  # the indexes are of `TOKEN_OR_TEXT`, not of `TOKEN`
     tabular: bool = False
     form: bool = False
-    rooted: bool = (
-        False  # a template at the top, or in place of an embedded fragment, is a shadow root for what holds it
-    )
+    rooted: bool = False  # a template is the shadow root of what holds the fragment, or of an embedded one's place
     parts: bool = False  # somewhere
     noscripts: int = 0
     embeds: int = 0

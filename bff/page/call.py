@@ -27,7 +27,6 @@ class Call:
     src: str  # the fragment endpoint's URL for this call
     plain: bool  # nothing of the browser's request is sent
     primary: bool = False
-    optional: bool = True
     client: bool = False  # may be left to the browser
     place: int = 0  # where it goes: see `Slot.place`
     then_fresh: bool = False  # a stale copy may show until the answer is there

@@ -191,7 +191,6 @@ class Planner:
             src=address(fragment, values),
             plain=not fragment.private and not fragment.forward.headers,
             primary=kind == "primary",
-            optional=kind == "optional",
             client=slot is not None and slot.wrap and kind != "primary",
             place=slot.place if slot is not None else 0,
             then_fresh=slot is not None and slot.then_fresh,

@@ -117,7 +117,7 @@ class Resolver:
         ):
             return self._count(call, task)
         self._telemetry.cache(call.fragment.name, "miss" if share else "bypass")
-        if call.optional and (limit := self._overloaded()):
+        if call.bounds.optional and (limit := self._overloaded()):
             return self._shed(call, entry if use in SHOWABLE else None, now, limit)
         wait = Wait(self, call, visit, now, done)
         if call.then_fresh and entry is not None and use in SHOWABLE:

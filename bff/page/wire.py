@@ -94,9 +94,8 @@ class HtmlWriter:
             elif not self._place(slots[part.index]):
                 self._at, self._inside = at, part.inside
                 running = slots[part.index]
-                self._composition.blocked = (
-                    running if running.result is None else None
-                )  # else what it embeds is awaited
+                # where it has ended, it is what it embeds that is awaited
+                self._composition.blocked = running if running.result is None else None
                 return
         self._at, self._inside = max(self._at, end), ()
         self._composition.blocked = None
