@@ -22,6 +22,7 @@ Work = Callable[[Connection], T]
 """Something to be done with a connection."""
 
 BUSY: Final = 0.5  # seconds that a write waits for those of other processes
+AGAIN: Final = 0.005  # seconds between two tries to open a file that another process is opening for the first time
 HOLD: Final = 1.0  # seconds after an error until the file is tried again
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, mark INTEGER, until REAL, head BLOB, body BLOB);
@@ -70,7 +71,7 @@ class Database:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None)
         self._connection, self._file = connection, self._identity()
-        connection.execute("PRAGMA journal_mode = WAL")
+        _journal(connection)
         connection.execute(
             "PRAGMA synchronous = NORMAL"
         )  # with WAL: a lost power supply may cost the last writes, no more
@@ -122,6 +123,20 @@ class Database:
             self._broken(why)
         except OSError:
             self._hold()
+
+
+def _journal(connection: Connection) -> None:
+    """Keep a write-ahead log. The first to open a file changes it; SQLite's own timeout does not wait for that (`BUSY` does)."""
+    until = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > until:
+                raise
+            time.sleep(AGAIN)
+        else:
+            return
 
 
 @contextlib.contextmanager

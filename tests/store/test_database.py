@@ -1,3 +1,5 @@
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,34 @@ def test_a_full_file_is_told_and_read_on(path: Path) -> None:
         database.run(statements.write_log(["p" * 1_000_000], 1))  # all of it is undone
     assert database.run(statements.log(0))[0] == []
     assert database.run(statements.write_log(["small"], 1)) > 0
+    database.close()
+
+
+def test_whoever_opens_it_first_is_waited_for(path: Path) -> None:
+    """Two workers start at once: SQLite refuses the one that comes while the other changes the file, without waiting."""
+    first = sqlite3.connect(path, isolation_level=None)
+    first.execute("CREATE TABLE made (what)")
+    first.execute("BEGIN IMMEDIATE")
+    database = Database(path, lambda _: None)
+    with ThreadPoolExecutor() as threads:
+        second = threads.submit(database.run, statements.log(0))
+        assert not wait([second], timeout=0.05).done
+        first.execute("COMMIT")
+        assert second.result()[0] == []
+    first.close()
+    database.close()
+
+
+def test_a_file_that_stays_locked_is_busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bff.store.database.BUSY", 0.01)
+    first = sqlite3.connect(path, isolation_level=None)
+    first.execute("CREATE TABLE made (what)")
+    first.execute("BEGIN IMMEDIATE")
+    database = Database(path, lambda _: None)
+    with pytest.raises(Away, match="locked") as error:
+        database.run(statements.log(0))
+    assert (error.value.reason, error.value.lost) == ("busy", False)
+    first.close()
     database.close()
 
 
