@@ -19,7 +19,8 @@ def location(text: str, upstream: Upstream, grant: Grant, own: str = "") -> str 
     r"""The Location to pass on, or None where the registration does not allow it.
 
     A path is a path of the gateway; an absolute one under upstream is mapped back through the proxy route that covers it. `own`:
-    the Host that was asked; what leads there, as a Referer that is followed back does, leads to its path.
+    the Host that was asked for a page; what leads there, as a Referer that is followed back does, leads to its path, and
+    a query or fragment alone (RFC 3986 §5.2.2) to the page itself.
     `//host`, `/\host` and control characters are what open redirects are made of (RFC 3986 §4.2 network-path references;
     browsers read a backslash as a slash), so they are refused.
     """
@@ -27,6 +28,8 @@ def location(text: str, upstream: Upstream, grant: Grant, own: str = "") -> str 
         return None
     if text.startswith("/"):
         return None if text.startswith("//") else text
+    if own and text.startswith(("?", "#")):
+        return text
     try:
         parts = urlsplit(text)
     except ValueError:  # a bracket too few, say

@@ -125,6 +125,7 @@ async def test_nobody_keeps_the_answer_whatever_its_service_says() -> None:
         ("/checkout/1", 303),
         ("https://pay.example/x", 303),
         ("http://shop.example", 303),
+        ("?saved=1", 303),
         ("https://evil.example", 502),
         ("//evil", 502),
     ],

@@ -52,6 +52,10 @@ def test_where_it_may_not(text: str) -> None:
         ("http://shop.example:81/a", None),
         ("http://user@shop.example/a", None),
         ("ftp://shop.example/a", None),
+        ("?saved=1", "?saved=1"),
+        ("#saved", "#saved"),
+        ("?a b", None),
+        ("saved?a=1", None),
     ],
 )
 def test_what_leads_to_the_host_that_was_asked_leads_to_its_path(text: str, to: str | None) -> None:
