@@ -144,6 +144,10 @@ def check(
     with plainly():
         chosen = choose(config, fragments)
         world = chosen.registry().world
+        if chosen.settings.identity.jwt is not None:
+            from bff.gateway import process as gateway  # noqa: PLC0415 - as above
+
+            gateway.verifier(chosen.settings)  # whose keys are in a file that serving could not do without
     outside = chosen.findings if chosen.config is None else []  # else they are among the world's
     strangers = fitness.strangers(world, chosen.settings, written(chosen.config, env=chosen.env))
     found = [*outside, *world.findings, *strangers, *fitness.rules(world, chosen.settings.ceilings)]

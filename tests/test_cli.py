@@ -193,7 +193,7 @@ def test_a_settings_file_that_is_not_there_is_exit_code_2() -> None:
     assert (result.exit_code, "none.yaml" in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("command", [("render", "/cart"), ("serve",)])
+@pytest.mark.parametrize("command", [("render", "/cart"), ("serve",), ("check",)])
 def test_a_file_of_keys_without_one_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
     shop(tmp_path / "fragments")
     write(tmp_path / "keys.json", "nonsense")

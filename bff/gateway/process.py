@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bff.config.settings import Settings
 from bff.errors import Finding, UnusableInput
@@ -23,6 +24,9 @@ from bff.gateway.telemetry import Counters, Gauges
 from bff.gateway.workers import Supervisor, reserve
 from bff.model import Fetch
 from bff.registry import Registry, World
+
+if TYPE_CHECKING:
+    from bff.gateway.tokens import Tokens
 
 
 def serve(
@@ -155,24 +159,9 @@ def make(
 ) -> Gateway:
     """The application with everything that the settings name."""
     drain = Drain()
-    identity, tokens = settings.identity, None
-    if identity.jwt is not None:
-        from bff.gateway.tokens import Rules, Tokens  # noqa: PLC0415 - only where it is used: a start waits for it
-
-        jwt = identity.jwt
-        rules = Rules(
-            authorization=tuple(jwt.authorization),
-            cookies=tuple(jwt.cookies),
-            keys=jwt.keys,
-            issuer=jwt.issuer,
-            audience=jwt.audience,
-            claim=jwt.claim,
-        )
-        try:
-            tokens = Tokens(rules)
-        except (OSError, ValueError) as error:
-            raise UnusableInput([_unusable(jwt.keys, error)]) from None
-    identifier = Identifier(header=identity.header.name, trusted_proxies=settings.trusted_proxies, tokens=tokens)
+    identifier = Identifier(
+        header=settings.identity.header.name, trusted_proxies=settings.trusted_proxies, tokens=verifier(settings)
+    )
     telemetry = Counters(log)
     gateway = Gateway(
         settings,
@@ -194,6 +183,27 @@ def make(
         contexts=lambda: _contexts(registry.world),
     )
     return gateway
+
+
+def verifier(settings: Settings) -> Tokens | None:
+    """What verifies tokens, where there are any. Raises `UnusableInput` where their keys are in a file that cannot be used."""
+    jwt = settings.identity.jwt
+    if jwt is None:
+        return None
+    from bff.gateway.tokens import Rules, Tokens  # noqa: PLC0415 - only where it is used: a start waits for it
+
+    rules = Rules(
+        authorization=tuple(jwt.authorization),
+        cookies=tuple(jwt.cookies),
+        keys=jwt.keys,
+        issuer=jwt.issuer,
+        audience=jwt.audience,
+        claim=jwt.claim,
+    )
+    try:
+        return Tokens(rules)
+    except (OSError, ValueError) as error:
+        raise UnusableInput([_unusable(jwt.keys, error)]) from None
 
 
 def _unusable(keys: str, error: OSError | ValueError) -> Finding:
