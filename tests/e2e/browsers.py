@@ -101,3 +101,6 @@ LEFT_OVER = """[...(function* () {
   for (const busy of document.querySelectorAll('[aria-busy]')) yield busy.outerHTML;
 })()]"""
 """What delivery must not leave behind: comments, instructions, templates, anything still said to be busy."""
+
+LOADED = "performance.getEntriesByType('navigation')[0].loadEventEnd > 0"
+"""A page that is left before the end of its `load` is not kept for whoever goes back to it."""

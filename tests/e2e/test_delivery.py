@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.e2e.browsers import LEFT_OVER, View, complaints, seen, shown
+from tests.e2e.browsers import LEFT_OVER, LOADED, View, complaints, seen, shown
 from tests.e2e.firefox import Firefox
 from tests.e2e.gateway import SHELL, Serve, Site
 from tests.e2e.shop import Shop
@@ -312,6 +312,7 @@ async def test_going_back_shows_a_page_that_was_complete(
     tab = await firefox.tab()
     shop = await Shop.open(site, context, serve)
     await shop.watch(tab)
+    await seen(tab, LOADED)
     asked = {path: len(route.requests) for path, route in context.routes.items()}
     await tab.evaluate("addEventListener('pageshow', e => window.persisted = e.persisted) ?? (window.kept = 1)")
     await tab.goto(f"{shop.gateway.origin}/_bff/livez")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Response, async_playwright
 
-from tests.e2e.browsers import ChromiumTab, seen, shown
+from tests.e2e.browsers import LOADED, ChromiumTab, seen, shown
 from tests.e2e.conftest import CHROMIUM, QUIET
 from tests.e2e.gateway import Serve, Site
 from tests.e2e.shop import Shop
@@ -80,6 +80,7 @@ async def test_going_back_shows_the_page_as_it_was_left(
 ) -> None:
     shop = await Shop.open(site, context, serve)
     await shop.watch(returning)
+    await seen(returning, LOADED)
     asked = {path: len(route.requests) for path, route in context.routes.items()}
     await returning.evaluate(
         "addEventListener('pageshow', event => document.body.dataset.persisted = event.persisted), window.kept = 1"
