@@ -109,6 +109,9 @@ class Composition:
                 self._start(running, decided)
 
     def _start(self, running: Running, decided: Result | None) -> None:
+        if decided is None and running.call is not None and not self._ordered:  # what most are
+            self._awaits(running, self._resolver.start(running.call, self.visit, running.end))
+            return
         fragment = running.plan.fragment
         if self._ordered and decided is LEFT_TO_BROWSER and _placeable(running.plan):
             decided = None

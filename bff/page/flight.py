@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, Protocol
 
-from bff.model import Exchange, Failure, Fragment, Policy, Reason, Reply, Result
+from bff.model import Exchange, Failure, Fragment, Policy, Purge, Reason, Reply, Result
 from bff.page.call import Call, Visit
 from bff.rules import keys, serve
 from bff.store.entry import Entry
@@ -108,6 +108,17 @@ class Flight:
         self.began = began
         self.ends = began + call.policy.timeout.total
         self.waits: list[Wait] = []
+
+    def concerned(self, purge: Purge) -> bool:
+        """Whether a purge may meet what its context is about to answer: what tags that will have is not known yet."""
+        fragment = self.call.fragment
+        match purge.kind:
+            case "fragment":
+                return fragment.name == purge.value
+            case "context":
+                return fragment.context == purge.value
+            case _:
+                return purge.context in {"", fragment.context}
 
 
 Look = Callable[[Flight], Coroutine[Any, Any, None]]

@@ -6,6 +6,7 @@ Pure: `now` is an argument. Sources: RFC 9111 §4 (reuse), RFC 5861 (stale windo
 from __future__ import annotations
 
 from enum import Enum, auto
+from math import inf
 from typing import Final, Protocol
 
 from bff.model import Cache, Policy, Reason, Step, Trust
@@ -91,9 +92,24 @@ def _window(stated: float | None, policy: float) -> float:
     return policy if stated is None else stated
 
 
+def expiry(kept: Kept, cache: Cache) -> float:
+    """When it turns stale."""
+    return min(lifetime(kept.terms, kept.status, cache) + kept.born, kept.stale_at)
+
+
 def left(kept: Kept, cache: Cache, now: float) -> float:
     """Seconds of freshness left; negative once stale."""
-    return min(lifetime(kept.terms, kept.status, cache) + kept.born, kept.stale_at) - now
+    return expiry(kept, cache) - now
+
+
+def steady(kept: Kept, cache: Cache, now: float) -> float:
+    """Until when a fresh copy is shown as it is now, unless a purge meets it: fresh, and of the same age in whole seconds.
+
+    -inf where what is shown depends on who asks.
+    """
+    if kept.status in NEGATIVE:
+        return -inf
+    return min(expiry(kept, cache), kept.born + min(int(now - kept.born) + 1, cache.max_stale))
 
 
 def classify(status: int, *, conditional: bool = False) -> Answer:

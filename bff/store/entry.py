@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bff.model import Markup, Result
+from bff.model import Cache, Markup, Result
 from bff.rules.caching import Terms
 
 OVERHEAD: Final = 1024  # bytes of bookkeeping counted per entry besides its contents, as measured
 OVERHEAD_OF_TAG: Final = 128
 OVERHEAD_OF_FORM: Final = 256
+
+
+Seen = tuple[float, Cache, Result]
+"""What a fresh copy was shown as, under which rules, and until when it is (`serve.steady`)."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -39,7 +43,7 @@ class Entry:
     failures: int = 0  # of refreshing it, in a row
     retry_at: float = 0.0  # a background refresh that failed is not tried again before
     hit: bool = False  # since it was last considered for leaving
-    seen: tuple[int, Result] | None = None  # the result made of it, true for one second of age
+    seen: Seen | None = None  # the result made of it last
     etags: Mapping[str, bytes] | None = None  # of its texts by name; None: nobody asked for one yet
     forms: Mapping[str, bytes] | None = None  # encoded, by name; None: nobody asked for one yet
 

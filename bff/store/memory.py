@@ -13,8 +13,8 @@ from typing import Final
 
 from cachetools import Cache
 
-from bff.model import Purge, Result
-from bff.store.entry import OVERHEAD_OF_FORM, Entry
+from bff.model import Purge
+from bff.store.entry import OVERHEAD_OF_FORM, Entry, Seen
 from bff.store.index import Index
 from bff.store.purges import Purges
 
@@ -87,7 +87,7 @@ class _Sized(Cache[str, Entry]):
         count = 0
         for entry in met:
             if entry.stale_at > now:
-                entry.stale_at = now
+                entry.stale_at, entry.seen = now, None
                 count += 1
             elif entry.stale_at != _GONE:
                 count += 1
@@ -199,7 +199,7 @@ class MemoryStore:
         self.sweep(8)
         return True
 
-    def used(self, entry: Entry, seen: tuple[int, Result], now: float) -> None:
+    def used(self, entry: Entry, seen: Seen, now: float) -> None:
         """A hit has made this of an entry. It is remembered with the entry, of `HOLDING` entries at most."""
         if entry.seen is None:
             if len(self._holding) == HOLDING:

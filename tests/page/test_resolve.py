@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bff.errors import TemplateFailed
-from bff.model import Forward, Meta, Outcome, Reason
+from bff.model import Forward, Meta, Outcome, Purge, Reason, Result
+from bff.page.call import Call
 from tests.asker import KEEP, Asker
 from tests.build import WALL, World, fragment, slot, text_param
 
@@ -32,6 +33,56 @@ def test_a_hits_result_is_made_once_a_second() -> None:
     asker.ask()
     asker.ask()
     assert asker.results[-1] is asker.results[-2]
+
+
+@pytest.mark.parametrize("step", [0.1, 0.25, 0.9])
+def test_a_hit_is_as_old_as_it_is_until_it_is_stale(step: float) -> None:
+    asker = Asker(fragment(layer=KEEP))
+    asker.ask()
+    asker.world.upstreams.to("/card").reply()
+    call, born, cache = asker.call(), asker.world.loop.time(), asker.call().policy.cache
+    while (passed := asker.world.loop.time() - born) < cache.fresh:
+        found = asker.world.resolver.start(call, asker.world.visit(), asker.results.append)
+        assert isinstance(found, Result)
+        assert (found.outcome, found.reason, found.age) == (Outcome.FRESH, Reason.HIT, int(passed))
+        assert cache.fresh - passed - 1e-6 <= found.left <= cache.fresh - int(passed) + 1e-6
+        asker.world.loop.advance(step)
+    stale = asker.world.resolver.start(call, asker.world.visit(), asker.results.append)
+    assert isinstance(stale, Result)
+    assert stale.outcome is Outcome.STALE
+
+
+def test_what_a_moment_ago_was_fresh_is_not_once_it_is_marked_tuned_or_registered_anew() -> None:
+    asker = Asker(fragment(layer=KEEP))
+    asker.ask()
+    asker.world.upstreams.to("/card").reply()
+    call, world = asker.call(), asker.world
+
+    def outcome(call: Call) -> Outcome:
+        found = world.resolver.start(call, world.visit(), asker.results.append)
+        return found.outcome if isinstance(found, Result) else Outcome.PENDING
+
+    assert [outcome(call), outcome(call)] == [Outcome.FRESH, Outcome.FRESH]
+    world.loop.advance(0.5)
+    tuned = replace(call, policy=replace(call.policy, cache=replace(call.policy.cache, fresh=0.25)))
+    assert [outcome(tuned), outcome(call)] == [Outcome.STALE, Outcome.FRESH]
+    anew = replace(call, fragment=replace(call.fragment, version="anew"))
+    assert [outcome(anew), outcome(call)] == [Outcome.PENDING, Outcome.FRESH]
+    off = replace(call, policy=replace(call.policy, state="off"))
+    assert [outcome(off), outcome(call)] == [Outcome.OMITTED, Outcome.FRESH]
+    world.store.purge(Purge(kind="all", soft=True), world.loop.time())
+    assert outcome(call) is Outcome.STALE
+
+
+def test_a_kept_404_is_each_askers_own() -> None:
+    asker = Asker(fragment(layer=KEEP), primary=True)
+    asker.ask()
+    asker.world.upstreams.to("/card").reply(b"<p>none</p>", 404)
+    call, world = asker.call(), asker.world
+    for primary, outcome in ((True, Outcome.FRESH), (False, Outcome.OMITTED), (True, Outcome.FRESH)):
+        found = world.resolver.start(replace(call, primary=primary), world.visit(), asker.results.append)
+        assert isinstance(found, Result)
+        assert found.outcome is outcome
 
 
 def test_stale_while_revalidate_serves_at_once_and_refreshes_once() -> None:

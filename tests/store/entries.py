@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from bff.model import Markup
+from bff.model import Markup, Outcome, Reason, Result
 from bff.rules.caching import fields, terms
-from bff.store.entry import Entry
+from bff.store.entry import Entry, Seen
+from tests.build import policy
 
+SEEN: Seen = (0.0, policy().cache, Result(outcome=Outcome.FRESH, reason=Reason.HIT))
 HEAD = [(b"cache-control", b"max-age=60"), (b"date", b"Mon, 01 Jan 2024 00:00:00 GMT")]
 
 

@@ -7,13 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from bff.model import Outcome, Purge, Reason, Result
+from bff.model import Purge
 from bff.store import memory
 from bff.store.entry import Entry
 from bff.store.index import Index
 from bff.store.memory import MemoryStore
 from bff.store.purges import scope, scopes
-from tests.store.entries import entry
+from tests.store.entries import SEEN, entry
 
 FRAGMENTS = ("a/x", "a/y", "b/x")
 TAGS = ("t", "u", "v")
@@ -82,7 +82,7 @@ class Histories(RuleBasedStateMachine):
     def hit(self, key: str) -> None:
         found = self.store.get(key)
         if found is not None:
-            self.store.used(found, (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT)), self.now)
+            self.store.used(found, SEEN, self.now)
 
     @rule(key=st.sampled_from(KEYS))
     def put_again(self, key: str) -> None:

@@ -7,13 +7,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from bff.model import Outcome, Purge, Reason, Result
+from bff.model import Purge
 from bff.store.entry import OVERHEAD, OVERHEAD_OF_FORM, OVERHEAD_OF_TAG
 from bff.store.memory import HOLDING, VARIANTS, MemoryStore
 from bff.store.purges import LIMIT
-from tests.store.entries import entry
-
-SEEN = (0, Result(outcome=Outcome.FRESH, reason=Reason.HIT))
+from tests.store.entries import SEEN, entry
 
 
 def used(store: MemoryStore, key: str) -> bool:
